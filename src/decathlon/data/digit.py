@@ -1,0 +1,99 @@
+"""One picture of a digit, as anybody may have it, brought to what MNIST's digits look like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+SIDE, BOX = 28, 20  # MNIST: the digit is scaled into 20×20 and its centre of mass put into the middle of 28×28
+MAX_PIXELS = 50_000_000
+
+
+def open_image(path: str) -> Image.Image:
+    """Open a picture upright, without decoding it yet.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is no picture, damaged, or larger than 50 million pixels.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        image = Image.open(path)
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{path} has {image.width}×{image.height} pixels; at most {MAX_PIXELS:,} are read")
+        return ImageOps.exif_transpose(image)
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is no picture that can be read") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def read_digit(path: str) -> tuple[Tensor, list[str]]:
+    """Read a picture of any size, colour or grey, as MNIST would have it: bright digit, dark ground, centred.
+
+    A 28×28 picture is taken as it is, but for its colours.
+
+    Returns:
+        uint8 (1, 28, 28), and what was done to the picture that the user should know.
+
+    Raises:
+        FileNotFoundError, ValueError: As `open_image`; or the picture shows nothing at all.
+    """
+    pixels = np.asarray(_grey(open_image(path)), np.float32)
+    notes = []
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    if np.median(border) > pixels.mean():
+        notes.append("looks inverted (dark digit on a bright ground), as on paper: turned round")
+        pixels = 255 - pixels
+    low, high = np.percentile(pixels, 5), pixels.max()
+    if high - low < 16:
+        raise ValueError(f"{path} shows nothing: all its pixels are alike")
+    if pixels.shape != (SIDE, SIDE):
+        pixels = (pixels - low).clip(0) * (255 / (high - low))
+        pixels = _centred(pixels)
+        notes.append("cropped, scaled and centred as MNIST's digits are")
+    return torch.from_numpy(pixels.clip(0, 255).astype(np.uint8))[None], notes
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        values = np.asarray(over, np.float32)
+        drawn = np.average(values[..., :3].mean(2), weights=values[..., 3] + 1e-6)
+        # What is transparent is ground, so it gets the brightness that the drawing has not.
+        image = Image.alpha_composite(Image.new("RGBA", over.size, "black" if drawn > 127 else "white"), over)
+    return image.convert("L")
+
+
+def _centred(pixels: np.ndarray) -> np.ndarray:
+    """Crop to the ink, scale into 20×20, put the centre of mass into the middle: (H, W) -> (28, 28)."""
+    ink = pixels > 64
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    crop = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    factor = BOX / max(crop.shape)
+    size = max(1, round(crop.shape[1] * factor)), max(1, round(crop.shape[0] * factor))
+    digit = np.asarray(Image.fromarray(crop.astype(np.uint8)).resize(size, Image.Resampling.BOX), np.float32)
+    weight = digit.sum()
+    y = (digit.sum(1) @ np.arange(digit.shape[0])) / weight
+    x = (digit.sum(0) @ np.arange(digit.shape[1])) / weight
+    top = int(np.clip(round((SIDE - 1) / 2 - y), 0, SIDE - digit.shape[0]))
+    left = int(np.clip(round((SIDE - 1) / 2 - x), 0, SIDE - digit.shape[1]))
+    canvas = np.zeros((SIDE, SIDE), np.float32)
+    canvas[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
+    return canvas
+
+
+def answers(inputs: list[str], answer: Callable[[Tensor], dict[str, Any]]) -> list[dict[str, Any]]:
+    """What `answer` says of each picture's uint8 (1, 28, 28), with the picture's name and what was done to it."""
+    found = []
+    for path in inputs:
+        image, notes = read_digit(path)
+        found.append({"input": path, **answer(image), "notes": notes})
+    return found
