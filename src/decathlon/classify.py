@@ -1,0 +1,56 @@
+"""What the tasks that classify pictures share: measuring, predicting and drawing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from decathlon import metrics, plots, rules
+from decathlon.augment import to_float
+from decathlon.data import Data, Split
+
+
+def logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Scores (N, classes) of uint8 images (N, C, H, W), computed a batch at a time."""
+    return metrics.outputs(lambda batch: model(to_float(batch)), images)
+
+
+def evaluate(model: nn.Module, split: Split) -> dict[str, float]:
+    """Accuracy and cross-entropy on a split."""
+    return metrics.classification(logits(model, split.inputs), split.targets)
+
+
+def predict(model: nn.Module, image: Tensor, meta: dict[str, Any]) -> dict[str, Any]:
+    """The classes and their probabilities, the likeliest first, for one uint8 image (C, H, W)."""
+    with torch.no_grad():
+        probabilities = logits(model, image[None])[0].softmax(0)
+    return ranked(probabilities.tolist(), meta["classes"])
+
+
+def ranked(probabilities: list[float], classes: list[str]) -> dict[str, Any]:
+    """`label`, and `probabilities` by class with the likeliest first."""
+    pairs = sorted(zip(classes, probabilities, strict=True), key=lambda pair: -pair[1])
+    return {"label": pairs[0][0], "probabilities": dict(pairs)}
+
+
+def operations(model: nn.Module, shape: tuple[int, int, int], meta: dict[str, Any]) -> Counter[str]:
+    """The operations of a network from images (N, *shape) to scores (N, classes).
+
+    Raises:
+        ValueError: It does not take such images, or does not give such scores.
+    """
+    example = torch.zeros(2, *shape, device=next(model.parameters()).device)
+    output, counts = rules.operations(model, example)
+    rules.expect_shape(output, (2, len(meta["classes"])), example)
+    return counts
+
+
+def show(model: nn.Module, data: Data, folder: Path) -> None:
+    """confusion.png and mistakes.png, of the validation split."""
+    scores, split, classes = logits(model, data.validation.inputs), data.validation, data.meta["classes"]
+    plots.confusion_matrix(scores, split.targets, classes, folder / "confusion.png")
+    plots.mistakes(scores, split, classes, folder / "mistakes.png")

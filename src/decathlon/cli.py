@@ -1,0 +1,401 @@
+"""The commands. torch is imported by the commands that need it, so that help comes at once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+from decathlon import __version__
+from decathlon.recipe import UsageError, get_task, nearest, task_ids
+
+T = TypeVar("T")
+HELP = """usage: decathlon COMMAND [OPTIONS]
+
+  list                    the tasks: network, data, metric, bar
+  train TASK              train, measure on the test split, leave a run folder
+  evaluate RUN            measure a run's network again
+  predict TASK INPUT…     ask a trained network
+  all                     train every task in turn, then show the scoreboard
+  scoreboard              mean ± deviation of the committed results
+  report RUN              write a run's HTML page again
+  data                    where the data sets are looked for; fetch them
+
+tasks: {tasks}
+
+decathlon COMMAND --help tells a command's options; decathlon train TASK --help the task's whole recipe.
+Every command that prints a result takes --json. With --debug an error comes with its traceback."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options of every command."""
+
+    json: bool = False
+    """print the result as JSON"""
+    debug: bool = False
+    """show the traceback of an error"""
+
+
+def run_command(argv: list[str]) -> int:
+    """Run one command. Returns the exit status: 0 done, 1 the work failed, 2 the command was wrong."""
+    try:
+        if not argv or argv[0] in ("-h", "--help", "help"):
+            print(HELP.format(tasks=", ".join(task_ids())))
+            return 0 if argv else 2
+        if argv[0] == "--version":
+            print(f"decathlon {__version__}")
+            return 0
+        if argv[0] not in COMMANDS:
+            raise UsageError(f"unknown command {argv[0]!r}{nearest(argv[0], COMMANDS)}")
+        return COMMANDS[argv[0]](argv[1:])
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        text = " ".join(str(error).split()) or type(error).__name__
+        if not isinstance(error, (ValueError, OSError, RuntimeError, FloatingPointError, KeyboardInterrupt)):
+            text = f"{type(error).__name__}: {text} (--debug shows where)"
+        print(f"decathlon: {text}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def parse(kind: type[T], args: list[str], prog: str) -> T:
+    """Read a command's options into a dataclass.
+
+    Raises:
+        UsageError: One line says which option is wrong; an unknown one gets the nearest name.
+    """
+    said, config = io.StringIO(), (tyro.conf.FlagCreatePairsOff,)
+    try:
+        with contextlib.redirect_stderr(said):
+            options, unknown = tyro.cli(
+                kind, args=args, prog=f"decathlon {prog}", config=config, return_unknown_args=True
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        # tyro explains in a box; what is above the box's first rule is the reason
+        text = re.split(r"[├─]{5,}", re.sub(r"╭.*╮", "", said.getvalue()))[0]
+        raise UsageError(f"{' '.join(text.replace('│', ' ').split())} (see decathlon {prog} --help)") from None
+    if unknown:
+        flags = re.findall(r"--[a-z][\w.-]*", _help(kind, prog))
+        word = unknown[0].split("=")[0]
+        hint = nearest(word, sorted(set(flags))) if word.startswith("-") else ""
+        what = "flag" if word.startswith("-") else "argument"
+        raise UsageError(f"unknown {what} {word!r}{hint} (see decathlon {prog} --help)")
+    return options
+
+
+def _help(kind: type, prog: str) -> str:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        tyro.cli(kind, args=["--help"], prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+    return said.getvalue()
+
+
+def first(args: list[str], prog: str, what: str = "TASK") -> tuple[str, list[str]]:
+    """The first argument and the rest."""
+    if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
+        raise UsageError(f"decathlon {prog} needs a {what} first; tasks: {', '.join(task_ids())}")
+    return args[0], args[1:]
+
+
+def show(value: Any, as_json: bool, words: Callable[[], None]) -> None:
+    """Print a result, for programs or for people."""
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False))
+    else:
+        words()
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """Print rows of text, a column a key."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0] if rows else ():
+        grid.add_column(name)
+    for row in rows:
+        grid.add_row(*(str(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 200).print(grid)
+
+
+def list_command(args: list[str]) -> int:
+    """`decathlon list`."""
+    options = parse(Common, args, "list")
+    rows = [dataclasses.asdict(get_task(name).CARD) for name in task_ids()]
+    words = [row | {"bar": "none" if row["bar"] is None else f"{100 * row['bar']:g} %"} for row in rows]
+    show(rows, options.json, lambda: table(words))
+    return 0
+
+
+def train_command(args: list[str]) -> int:
+    """`decathlon train TASK`: every field of the task's recipe is an option."""
+    task_id, rest = first(args, "train")
+    if task_id in ("-h", "--help"):
+        print(f"usage: decathlon train TASK [OPTIONS]\n\ntasks: {', '.join(task_ids())}")
+        return 0
+    task = get_task(task_id)
+    from decathlon import train
+
+    default = train.base_recipe(task, _peek(rest, "--data"))
+    kind = dataclasses.make_dataclass(
+        "Train",
+        [
+            ("options", Annotated[train.Options, arg(name="")], dataclasses.field(default=train.Options())),
+            ("common", Annotated[Common, arg(name="")], dataclasses.field(default=Common())),
+            ("recipe", Annotated[type(default), arg(name="")], dataclasses.field(default=default)),
+        ],
+        frozen=True,
+    )
+    chosen: Any = parse(kind, rest, f"train {task_id}")
+    result = train.train(task_id, chosen.recipe, chosen.options)
+    show(result, chosen.common.json, lambda: None if chosen.options.dry_run else print_result(result))
+    return 0
+
+
+def _peek(args: list[str], flag: str) -> str:
+    """The value of an option before the options are parsed; here: which recipe the others start from."""
+    for place, word in enumerate(args):
+        if word == flag and place + 1 < len(args):
+            return args[place + 1]
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return ""
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """The number against the bar, and where everything lies."""
+    verdict = ""
+    if result["bar"] is not None:
+        verdict = f", bar {100 * result['bar']:g} %: {'cleared' if result['passed'] else 'missed'}"
+    if result["data"].endswith("-sample"):
+        verdict += " (sample data: no benchmark)"
+    print(f"{result['task']} on {result['data']}: test {result['metric']} {100 * result['value']:.2f} %{verdict}")
+    others = {name: value for name, value in result["metrics"].items() if name != result["metric"]}
+    print(f"  {', '.join(f'{name} {value:.4g}' for name, value in others.items())}", end="")
+    bar = result["seconds_to_bar"]
+    print(f"; {result['train_seconds']:.1f} s of training{'' if bar is None else f', the bar after {bar:.1f} s'}")
+    for rule in result["broken_rules"]:
+        print(f"  does not count: {rule}")
+    if "folder" in result:
+        print(f"  {result['folder']}/summary.json, model.safetensors, report.html, plots/")
+
+
+@dataclass(frozen=True)
+class Evaluate(Common):
+    """Measure a run's network again."""
+
+    run: Positional[str] = ""
+    """a finished run folder"""
+    data_dir: str | None = None
+    """folder of the official data; default: as in training"""
+
+
+def evaluate_command(args: list[str]) -> int:
+    """`decathlon evaluate RUN`."""
+    options = parse(Evaluate, args, "evaluate")
+    if not options.run:
+        raise UsageError("decathlon evaluate needs a run folder: runs/TASK/…")
+    from decathlon.train import evaluate
+
+    result = evaluate(Path(options.run), options.data_dir)
+    show(result, options.json, lambda: print_result(result))
+    return 0
+
+
+@dataclass(frozen=True)
+class Predict(Common):
+    """Ask a trained network."""
+
+    inputs: Positional[tuple[str, ...]] = ()
+    """what the task takes: picture files for mnist-…"""
+    run: str | None = None
+    """a finished run folder; default: the newest of the task under runs/"""
+
+
+def predict_command(args: list[str]) -> int:
+    """`decathlon predict TASK INPUT…`."""
+    task_id, rest = first(args, "predict")
+    if task_id not in ("-h", "--help"):
+        get_task(task_id)  # an unknown task is the first thing to say
+    options = parse(Predict, rest if task_id not in ("-h", "--help") else ["--help"], "predict TASK")
+    if not options.inputs:
+        raise UsageError(f"decathlon predict {task_id} needs at least one input")
+    from decathlon.data import say
+    from decathlon.train import find_run, load_run
+
+    folder = find_run(task_id, options.run)
+    loaded = load_run(folder)
+    say(f"{task_id} as trained on {loaded.config['data']} in {folder}")
+    answers = loaded.task.predict(loaded.model, list(options.inputs), loaded.recipe, loaded.config["meta"])
+    show(answers, options.json, lambda: print_answers(answers))
+    return 0
+
+
+def print_answers(answers: list[dict[str, Any]]) -> None:
+    """An answer an input: what it is, and the classes with a bar each."""
+    for answer in answers:
+        print(f"{answer['input']}: {answer['label']}")
+        for note in answer.get("notes", ()):
+            print(f"  ({note})")
+        for name, probability in list(answer.get("probabilities", {}).items())[:10]:
+            print(f"  {name:>12} {100 * probability:6.2f} % {'█' * round(30 * probability)}")
+        for name, value in answer.items():
+            if name not in ("input", "label", "notes", "probabilities"):
+                print(f"  {name}: {value}")
+
+
+@dataclass(frozen=True)
+class All(Common):
+    """Train every task in turn, then show the scoreboard."""
+
+    data: str = "official"
+    """official or sample"""
+    data_dir: str | None = None
+    """folder of the official data"""
+    out: str = "runs"
+    """where the run folders and index.html go"""
+    seed: int = 0
+    """seed of every run"""
+
+
+def all_command(args: list[str]) -> int:
+    """`decathlon all`: goes on after a task that fails, and says so at the end."""
+    options = parse(All, args, "all")
+    if options.data not in ("official", "sample"):
+        raise UsageError(f"decathlon all takes --data official or --data sample, not {options.data!r}")
+    from decathlon import report, scoreboard, train
+    from decathlon.data import say
+    from decathlon.fit import Interrupted
+
+    results, failed = [], []
+    for name in task_ids():
+        recipe = dataclasses.replace(train.base_recipe(get_task(name), options.data), seed=options.seed)
+        folder = Path(options.out, name, f"{options.data}-{scoreboard.stamp()}-seed{options.seed}")
+        try:
+            results.append(train.train(name, recipe, train.Options(options.data, options.data_dir, str(folder))))
+        except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+            if isinstance(error, Interrupted):
+                raise
+            failed.append(name)
+            say(f"{name} failed: {error}")
+    links = {
+        r["task"]: str(Path(r["folder"], "report.html").resolve().relative_to(Path(options.out).resolve()))
+        for r in results
+    }
+    rows = scoreboard.rows(results, links)
+    page = report.overview(Path(options.out, "index.html"), rows, f"all tasks on {options.data} data")
+
+    def words() -> None:
+        table(scoreboard.words(rows))
+        print(f"\nOpen {page.resolve()}")
+
+    show(results, options.json, words)
+    if failed:
+        raise RuntimeError(f"failed: {', '.join(failed)}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Scoreboard(Common):
+    """Mean ± deviation of the committed results."""
+
+    results: str = "results"
+    """folder of the summaries"""
+    write: str | None = None
+    """put the table into this Markdown file, between its markers"""
+    check: str | None = None
+    """fail when the table in this Markdown file is not the one the results give"""
+    html: str | None = None
+    """write an HTML page"""
+
+
+def scoreboard_command(args: list[str]) -> int:
+    """`decathlon scoreboard`."""
+    options = parse(Scoreboard, args, "scoreboard")
+    from decathlon import scoreboard
+
+    rows = scoreboard.rows(scoreboard.read(Path(options.results)))
+    if options.html:
+        from decathlon import report
+
+        report.overview(Path(options.html), rows, "mean ± standard deviation over seeds, test split")
+    if options.write:
+        scoreboard.write(Path(options.write), rows)
+    if options.check:
+        scoreboard.check(Path(options.check), rows)
+    show(rows, options.json, lambda: table(scoreboard.words(rows)))
+    return 0
+
+
+@dataclass(frozen=True)
+class Report(Common):
+    """Write a run's HTML page again."""
+
+    run: Positional[str] = ""
+    """a finished run folder"""
+
+
+def report_command(args: list[str]) -> int:
+    """`decathlon report RUN`."""
+    options = parse(Report, args, "report")
+    if not options.run:
+        raise UsageError("decathlon report needs a run folder: runs/TASK/…")
+    from decathlon import report, run
+
+    path = report.write(Path(options.run), run.read_json(Path(options.run, "summary.json")))
+    show({"report": str(path)}, options.json, lambda: print(path))
+    return 0
+
+
+@dataclass(frozen=True)
+class DataOptions(Common):
+    """Where the data sets are looked for; fetch them."""
+
+    data_dir: str | None = None
+    """folder of the official data; default: $DECATHLON_DATA, else the cache folder"""
+    download: bool = False
+    """fetch what is missing or damaged"""
+
+
+def data_command(args: list[str]) -> int:
+    """`decathlon data`."""
+    options = parse(DataOptions, args, "data")
+    from decathlon.data import source
+
+    where = source("official", options.data_dir, options.download)
+    rows = []
+    for name in dict.fromkeys(get_task(task_id).CARD.dataset for task_id in task_ids()):
+        task = next(get_task(i) for i in task_ids() if get_task(i).CARD.dataset == name)
+        try:
+            data = task.load(where, task.recipe())
+            sizes = f"{len(data.train):,} train, {len(data.validation):,} validation, {len(data.test):,} test"
+            rows.append({"data": name, "found": True, "folder": str(where.folder), "what": sizes})
+        except (OSError, ValueError) as error:
+            rows.append({"data": name, "found": False, "folder": str(where.folder), "what": str(error)})
+    show(rows, options.json, lambda: table(rows))
+    return 1 if options.download and not all(row["found"] for row in rows) else 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "list": list_command,
+    "train": train_command,
+    "evaluate": evaluate_command,
+    "predict": predict_command,
+    "all": all_command,
+    "scoreboard": scoreboard_command,
+    "report": report_command,
+    "data": data_command,
+}

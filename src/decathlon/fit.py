@@ -1,0 +1,143 @@
+"""The one training loop.
+
+Everything random in a step is drawn from a stream of its own (seed, step, process), and the order of an epoch from
+(seed, epoch). So nothing random is stored: a resumed run goes on bit for bit as if it had not been interrupted.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from decathlon import checkpoint, run
+from decathlon.checkpoint import State
+from decathlon.data import Data, Epoch, steps_per_epoch, stream
+from decathlon.optim import make_optimizer, set_lr, update_average
+from decathlon.progress import Rows, interruptible
+from decathlon.recipe import Recipe, Task
+
+CHECK_EVERY = 50  # steps between two looks at whether the loss is still a number: a look makes a GPU wait
+
+
+class Interrupted(RuntimeError):
+    """Ctrl-C or SIGTERM: the training stopped between two steps and left a checkpoint."""
+
+
+def fit(
+    task: Task,
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    folder: Path,
+    fabric: Fabric,
+    until_bar: bool = False,
+    resume: bool = False,
+) -> tuple[nn.Module, State]:
+    """Train `model` by `recipe` on `data.train`, watching `data.validation`.
+
+    Returns:
+        The network to keep (with `recipe.ema`, the average of the weights), and how it went.
+
+    Raises:
+        FloatingPointError: The loss is no number any more; the last good checkpoint stays.
+        Interrupted: Ctrl-C or SIGTERM.
+    """
+    card, steps = task.CARD, steps_per_epoch(data.train, recipe.batch_size)
+    state, sums = State(), dict[str, Tensor]()
+    model = model.to(fabric.device)
+    average = copy.deepcopy(model) if recipe.ema else model
+    optimizer = make_optimizer(model, recipe.optimizer)
+    if resume and (found := checkpoint.load(folder)):
+        state, sums = checkpoint.restore(found, model, average, optimizer, folder)
+    if recipe.compile:
+        model.compile()
+    network, stepper = fabric.setup(model, optimizer)
+    rows = Rows(card.id, recipe.epochs * steps, fabric.is_global_zero)
+
+    def save() -> None:
+        check_finite(sums, state, folder)
+        if fabric.is_global_zero:
+            checkpoint.save(folder, checkpoint.pack(model, average, optimizer, sums), state, card.id)
+        fabric.barrier()
+
+    with interruptible() as interrupt, rows:
+        while state.epoch < recipe.epochs:
+            network.train()
+            share = Epoch(recipe.seed, state.epoch, state.batch, fabric.global_rank, fabric.world_size)
+            batches = iter(task.batches(data.train, recipe, share))
+            clock = time.perf_counter() - state.train_seconds
+            while state.batch < steps:
+                torch.manual_seed(stream(recipe.seed, state.step, fabric.global_rank))
+                set_lr(optimizer, recipe.optimizer, state.step / (recipe.epochs * steps))
+                losses = task.step(network, next(batches), recipe)
+                fabric.backward(losses["loss"])
+                if recipe.optimizer.clip:
+                    fabric.clip_gradients(network, stepper, max_norm=recipe.optimizer.clip, error_if_nonfinite=False)
+                stepper.step()
+                stepper.zero_grad()
+                state.step, state.batch = state.step + 1, state.batch + 1
+                if recipe.ema:
+                    update_average(average, model, recipe.ema, state.step)
+                add(sums, losses, state.step)
+                if recipe.compile and state.step == 1:
+                    clock = time.perf_counter()  # the first step compiled
+                if state.step % CHECK_EVERY == 0:
+                    check_finite(sums, state, folder)
+                rows.update(state, sums)
+                if interrupt.is_set():
+                    state.train_seconds = time.perf_counter() - clock
+                    save()
+                    raise Interrupted(f"interrupted at step {state.step}; continue: --resume {folder}")
+            if fabric.device.type == "cuda":
+                torch.cuda.synchronize()
+            state.train_seconds = time.perf_counter() - clock
+            check_finite(sums, state, folder)
+            losses_of_epoch = {name: value.item() / state.batch for name, value in sums.items() if name[0] != "_"}
+            state.epoch, state.batch, sums = state.epoch + 1, 0, {}
+            metrics = measure(task, average, data, "validation", recipe, fabric)
+            reached = card.bar is not None and metrics[card.metric] >= card.bar
+            if reached and state.seconds_to_bar is None:
+                state.seconds_to_bar = state.train_seconds
+            if fabric.is_global_zero:
+                place = {"epoch": state.epoch, "step": state.step}
+                run.append_line(folder / "metrics.jsonl", place | {"train": losses_of_epoch, "validation": metrics})
+                run.append_line(folder / "timing.jsonl", place | {"train_seconds": state.train_seconds})
+            rows.measured(state, card.metric, metrics[card.metric])
+            save()
+            if until_bar and reached:
+                break
+    return average, state
+
+
+def measure(task: Task, model: nn.Module, data: Data, split: str, recipe: Recipe, fabric: Fabric) -> dict[str, float]:
+    """Evaluate on one process, so that every example counts once, and tell the others."""
+    metrics: dict[str, float] = {}
+    if fabric.is_global_zero:
+        model.eval()
+        with torch.no_grad(), fabric.autocast():
+            metrics = task.evaluate(model, data, split, recipe)
+    return fabric.broadcast(metrics)
+
+
+def add(sums: dict[str, Tensor], losses: dict[str, Tensor], step: int) -> None:
+    """Sum what is logged, on the device; note there, without making it wait, the first step whose loss is no number."""
+    for name, value in losses.items():
+        value = value.detach().double()
+        sums[name] = sums[name] + value if name in sums else value
+    bad = torch.where(losses["loss"].detach().isfinite(), 0, step)
+    sums["_bad"] = torch.where(sums["_bad"] > 0, sums["_bad"], bad) if "_bad" in sums else bad
+
+
+def check_finite(sums: dict[str, Tensor], state: State, folder: Path) -> None:
+    """Raise FloatingPointError where a loss since the epoch's start was no number."""
+    if "_bad" in sums and (bad := int(sums["_bad"])):
+        kept = checkpoint.last(folder)
+        raise FloatingPointError(
+            f"the loss is no number any more at step {bad} (epoch {state.epoch + 1}); try a lower --optimizer.lr; "
+            + (f"the last good checkpoint is {kept}" if kept else "there is no earlier checkpoint")
+        )

@@ -1,0 +1,103 @@
+"""Pictures of what happened, drawn into a run's `plots` folder. The examples in them are from the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from decathlon import run
+from decathlon.data import Split
+from decathlon.metrics import confusion, worst
+
+matplotlib.use("agg")  # no screen needed
+INK, LINE, SECOND = "#1f2933", "#2563eb", "#d97706"
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG and let go of it."""
+    figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white")
+    plt.close(figure)
+
+
+def curves(folder: Path, metric: str, bar: float | None) -> None:
+    """curves.png: the training and validation loss, and the metric with its bar, by epoch."""
+    lines = run.read_lines(folder / "metrics.jsonl")
+    epochs = [line["epoch"] for line in lines]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+    for name, color in (("train", LINE), ("validation", SECOND)):
+        if lines and "loss" in lines[0][name]:
+            left.plot(epochs, [line[name]["loss"] for line in lines], color=color, marker=".", label=name)
+    left.set(title="loss", xlabel="epoch", yscale="log")
+    left.legend()
+    right.plot(epochs, [line["validation"][metric] for line in lines], color=SECOND, marker=".", label="validation")
+    if bar is not None:
+        right.axhline(bar, color=INK, linestyle=":", label=f"bar {bar:.3g}")
+    right.set(title=metric, xlabel="epoch")
+    right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    save(figure, folder / "plots" / "curves.png")
+
+
+def confusion_matrix(logits: Tensor, targets: Tensor, classes: Sequence[str], path: Path) -> None:
+    """How often which class was taken for which; the diagonal is left pale, since mistakes are what one looks for."""
+    table = confusion(logits, targets).cpu().numpy()
+    mistakes = table.astype(float)
+    np.fill_diagonal(mistakes, 0)
+    size = max(4.0, 0.45 * len(classes) + 1)
+    figure, axes = plt.subplots(figsize=(size, size))
+    axes.imshow(mistakes, cmap="Oranges")
+    if len(classes) <= 30:
+        dark = mistakes.max() / 2
+        for row, column in np.ndindex(table.shape):
+            if table[row, column]:
+                color = "white" if mistakes[row, column] > dark else INK
+                axes.text(column, row, str(table[row, column]), ha="center", va="center", color=color, fontsize=8)
+        axes.set_xticks(range(len(classes)), classes, rotation=90 if len(max(classes, key=len)) > 3 else 0)
+        axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted", ylabel="true", title=f"validation, {len(targets):,} examples")
+    save(figure, path)
+
+
+def mistakes(logits: Tensor, split: Split, classes: Sequence[str], path: Path, count: int = 24) -> None:
+    """The pictures the network was surest about and wrong."""
+    found = worst(logits, split, count)
+    pictures = [split.inputs[index] for index, _, _ in found]
+    titles = [f"{classes[int(split.targets[i])]}, not {classes[p]} ({100 * q:.0f} %)" for i, p, q in found]
+    heading = "the most confident mistakes: true class, not predicted (its probability)"
+    grid(pictures, titles, path, 6, heading if found else "no mistake on the validation split")
+
+
+def grid(pictures: Sequence[Tensor], titles: Sequence[str], path: Path, columns: int, heading: str = "") -> None:
+    """Pictures (C, H, W), uint8 or float from 0 to 1, in rows, a title above each."""
+    rows = max(1, -(-len(pictures) // columns))
+    figure, table = plt.subplots(rows, columns, figsize=(1.5 * columns, 1.65 * rows + 0.4), squeeze=False)
+    for axes in table.flat:
+        axes.axis("off")
+    for axes, picture, title in zip(table.flat, pictures, titles, strict=False):
+        values = picture.detach().cpu().float().numpy() / (1 if picture.is_floating_point() else 255)
+        # (C, H, W) -> (H, W, C), or (H, W) for grey
+        axes.imshow(values.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
+        axes.set_title(title, fontsize=7.5, color=INK)
+    figure.suptitle(heading, fontsize=9)
+    figure.tight_layout()
+    save(figure, path)
+
+
+def plane(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
+    """Points (N, 2), each drawn as a dot in the colour of its class."""
+    figure, axes = plt.subplots(figsize=(6, 5.2))
+    colors = plt.get_cmap("tab10" if len(classes) <= 10 else "tab20")
+    for number, name in enumerate(classes):
+        of_class = points[labels == number]
+        axes.scatter(of_class[:, 0], of_class[:, 1], s=7, color=colors(number % colors.N), label=name)
+    axes.legend(markerscale=2.5, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set(title=title, xticks=[], yticks=[])
+    save(figure, path)

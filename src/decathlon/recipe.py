@@ -1,0 +1,217 @@
+"""What a task is: its card, its recipe and the functions its file holds; and the registry that finds the files.
+
+Nothing here imports torch, so that the command line can answer `--help` at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+import decathlon.tasks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from decathlon.data import Data, Epoch, Source, Split
+
+# The order in which a course teaches them, and in which every table lists them. Further tasks follow by name.
+CURRICULUM = (
+    "mnist-mlp",
+    "mnist-cnn",
+    "mnist-autoencoder",
+    "cifar10-cnn",
+    "cifar10-skip",
+    "imdb-textcnn",
+    "imdb-roberta",
+    "pets-unet",
+    "voc-faster-rcnn",
+    "voc-retinanet",
+)
+
+
+class UsageError(ValueError):
+    """The command was wrong (exit status 2): an unknown task, flag or file name, or options that contradict."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a task promises, in the words of every table.
+
+    Attributes:
+        id: Name of the task: also of its file, docs page and results folder.
+        dataset: Module of `decathlon.data` that loads its data.
+        network: The architecture, in one line. A promise: `rules` of the task checks it.
+        metric: Key of the metric that the bar is for, a fraction from 0 to 1.
+        bar: What the metric must reach on the test split, or None.
+    """
+
+    id: str
+    dataset: str
+    network: str
+    metric: str = "accuracy"
+    bar: float | None = None
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How the weights move: one-cycle, that is the learning rate climbs linearly, then falls to zero along a cosine."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    """Rule of the update; sgd is with Nesterov momentum."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    weight_decay: float = 0.0
+    """Decay of matrices and kernels; biases and norms never decay."""
+    momentum: float = 0.9
+    """Momentum of sgd, first beta of adamw."""
+    beta2: float = 0.98
+    """Second beta of adamw."""
+    warmup: float = 0.2
+    """Fraction of all steps in which the learning rate climbs."""
+    clip: float = 0.0
+    """Largest norm of the gradient; 0 leaves it alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The hyperparameters every task has. A task's own recipe adds its fields to these."""
+
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    epochs: int = 10
+    """Passes over the training data."""
+    batch_size: int = 128
+    """Examples a step, over all processes together."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    ema: float = 0.0
+    """Decay a step of the average of the weights that is measured and kept; 0 keeps the last weights."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Arithmetic of the training; bf16-mixed pays off on GPUs only."""
+    compile: bool = False
+    """Compile the network first (torch.compile): pays off on GPUs and long runs."""
+
+
+class Task(Protocol):
+    """The functions of a task's file, a module under `decathlon.tasks`. `docs/adding-a-task.md` walks through."""
+
+    CARD: Card
+
+    def recipe(self) -> Recipe:
+        """The recipe that clears the bar on the official data."""
+
+    def sample_recipe(self) -> Recipe:
+        """The recipe for `--data sample`: the same idea in seconds."""
+
+    def load(self, source: Source, recipe: Recipe) -> Data:
+        """Find, or download, and read the data."""
+
+    def model(
+        self, recipe: Recipe, meta: dict[str, Any], train: Split | None = None, network: nn.Module | None = None
+    ) -> nn.Module:
+        """What is trained and measured.
+
+        `train` is there when training starts, for start values that look at data; `network` is the user's own, to take
+        the place of ours.
+        """
+
+    def rules(self, model: nn.Module, meta: dict[str, Any]) -> list[str]:
+        """The ways in which a network breaks the card's promise. Raises ValueError where its shapes are wrong."""
+
+    def batches(self, split: Split, recipe: Recipe, epoch: Epoch) -> Iterable[Any]:
+        """The batches of (the rest of) one epoch for this process, in an order drawn from `epoch.generator()`."""
+
+    def step(self, model: nn.Module, batch: Any, recipe: Recipe) -> dict[str, Tensor]:
+        """One forward pass in training: `loss`, which goes down, and whatever else is worth logging."""
+
+    def evaluate(self, model: nn.Module, data: Data, split: str, recipe: Recipe) -> dict[str, float]:
+        """All metrics of the named split, the card's among them."""
+
+    def predict(
+        self, model: nn.Module, inputs: list[str], recipe: Recipe, meta: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """One answer an input."""
+
+    def show(self, model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> None:
+        """Draw what the network does on the validation split into `folder`/*.png."""
+
+
+def task_ids() -> list[str]:
+    """The ids of all tasks: those of the curriculum first, in its order."""
+    names = (module.name.replace("_", "-") for module in pkgutil.iter_modules(decathlon.tasks.__path__))
+    place = {name: number for number, name in enumerate(CURRICULUM)}
+    return sorted(names, key=lambda name: (place.get(name, len(place)), name))
+
+
+def get_task(task_id: str) -> Task:
+    """Import the task with this id.
+
+    Raises:
+        UsageError: There is none; names the nearest.
+    """
+    if task_id not in task_ids():
+        raise UsageError(f"unknown task {task_id!r}{nearest(task_id, task_ids())}")
+    return cast(Task, importlib.import_module(f"decathlon.tasks.{task_id.replace('-', '_')}"))
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """`; did you mean 'X'?`, or the whole list where nothing is near."""
+    words = list(words)
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(words)}"
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain JSON data."""
+    return dataclasses.asdict(recipe)
+
+
+def from_dict(default: Recipe, values: dict[str, Any]) -> Recipe:
+    """The inverse of `to_dict`: `default` (which fixes the type) with these values in it.
+
+    Raises:
+        ValueError: A field is unknown, or its value is of another type than the default's.
+    """
+    return cast(Recipe, _filled(default, values, ""))
+
+
+def _filled(default: Any, values: Any, path: str) -> Any:
+    if not isinstance(values, dict):
+        raise ValueError(f"recipe field {path or 'recipe'!r} must hold an object, not {values!r}")
+    known = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)}
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"unknown recipe field {path + name!r}{nearest(name, known)}")
+        old = known[name]
+        if dataclasses.is_dataclass(old):
+            changes[name] = _filled(old, value, f"{path}{name}.")
+        elif isinstance(old, tuple) and isinstance(value, list):
+            changes[name] = tuple(value)
+        elif isinstance(old, float) and type(value) is int:
+            changes[name] = float(value)
+        elif type(value) is not type(old):
+            raise ValueError(f"recipe field {path + name!r} must be like {old!r}, not {value!r}")
+        else:
+            changes[name] = value
+    return dataclasses.replace(default, **changes)
+
+
+def differences(recipe: Recipe, default: Recipe, ignore: tuple[str, ...] = ("seed",)) -> dict[str, Any]:
+    """The fields, dotted, in which `recipe` differs from `default`."""
+    ours, theirs = _flat(to_dict(recipe)), _flat(to_dict(default))
+    return {name: value for name, value in ours.items() if theirs[name] != value and name not in ignore}
+
+
+def _flat(tree: dict[str, Any], path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat.update(_flat(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value})
+    return flat

@@ -1,0 +1,60 @@
+"""HTML pages that need nothing but themselves: no script, no font, no file from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from decathlon import run
+
+PAGES = Environment(
+    loader=PackageLoader("decathlon"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
+)
+TITLES = {
+    "curves": "Curves",
+    "confusion": "Which class was taken for which",
+    "mistakes": "The most confident mistakes",
+    "filters": "What the first layer looks for",
+    "reconstructions": "Originals and reconstructions",
+    "codes": "The codes on a plane",
+}
+
+
+def percent(value: float | None) -> str:
+    """A fraction as per cent with two digits; a dash for None."""
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+PAGES.filters["percent"] = percent
+
+
+def write(folder: Path, summary: dict[str, Any]) -> Path:
+    """Write report.html of a run folder."""
+    pictures = [
+        {"title": TITLES.get(path.stem, path.stem), "data": base64.b64encode(path.read_bytes()).decode()}
+        for path in sorted((folder / "plots").glob("*.png"), key=_place)
+    ]
+    page = PAGES.get_template("run.html").render(
+        summary=summary,
+        pictures=pictures,
+        recipe=run.read_json(folder / "config.json")["recipe"],
+        environment=run.read_json(folder / "environment.json"),
+        lines=run.read_lines(folder / "metrics.jsonl"),
+    )
+    return run.write_text(folder / "report.html", page)
+
+
+def overview(path: Path, rows: list[dict[str, Any]], title: str) -> Path:
+    """Write the page that lists results, each with a link to its report where it has one."""
+    page = PAGES.get_template("overview.html").render(
+        rows=rows, title=title, sample=any(r["data"].endswith("-sample") for r in rows)
+    )
+    return run.write_text(path, page)
+
+
+def _place(path: Path) -> tuple[int, str]:
+    names = list(TITLES)
+    return (names.index(path.stem) if path.stem in names else len(names), path.stem)

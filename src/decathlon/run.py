@@ -1,0 +1,156 @@
+"""The run folder: everything a training leaves behind, each file written in one step.
+
+config.json        task, recipe, data source and what prediction must know of the data
+environment.json   versions, commit, hardware, threads
+metrics.jsonl      a line an epoch: training and validation metrics (no times: same seed, same file)
+timing.jsonl       a line an epoch: seconds
+checkpoint/        the last two checkpoints, for resuming
+model.safetensors  final weights
+model.py           the user's own network, with `--model`
+plots/, report.html, and summary.json, which is written last
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from decathlon.recipe import UsageError
+
+PACKAGES = ("decathlon", "torch", "torchvision", "lightning-fabric", "torchmetrics", "scikit-learn", "numpy")
+
+
+def new_folder(task_id: str, seed: int, out: str | None) -> Path:
+    """Make the folder of a new run: `out` itself, or runs/<task>/<time>-seed<N>.
+
+    Raises:
+        UsageError: `out` holds a run already.
+        OSError: It cannot be made or written to.
+    """
+    folder = Path(out) if out else Path("runs", task_id, f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}")
+    number = 1
+    while not out and folder.exists():
+        number += 1
+        folder = folder.with_name(f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}-{number}")
+    if (folder / "config.json").exists():
+        raise UsageError(f"{folder} holds a run already; choose another --out, or go on with it: --resume {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", {})  # finds an unwritable or full disk before any work
+    return folder
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write beside and move into place, so that the file is never half there."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text)
+        return part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON in one step."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is something else.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path.parent} is no run folder: it has no {path.name}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is damaged: it holds no object")
+    return value
+
+
+def append_line(path: Path, value: dict[str, Any]) -> None:
+    """Add a line to a .jsonl file."""
+    with path.open("a") as file:
+        file.write(json.dumps(value) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a .jsonl file; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def keep_lines(path: Path, count: int) -> None:
+    """Drop what a .jsonl file holds beyond its first `count` lines: it was written after the checkpoint."""
+    if path.exists():
+        write_text(path, "".join(path.read_text().splitlines(keepends=True)[:count]))
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, commit and hardware."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
+        "commit": commit(),
+        "device": device.type,
+        "hardware": name,
+        "threads": torch.get_num_threads(),
+        "system": platform.platform(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """The commit the code is at, with + where it was changed since; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors, beside and moved into place. Tied weights are written twice."""
+    part = path.with_name(path.name + ".part")
+    try:
+        save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, part)
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise OSError(f"could not write {path}: {error}") from None
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read tensors; nothing in the file is run.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is damaged.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path.parent} has no {path.name}: the training did not finish; continue it: --resume")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None

@@ -1,0 +1,333 @@
+"""From a recipe to a finished run folder, and back from a run folder to its network."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from decathlon import plots, report, run
+from decathlon.checkpoint import State
+from decathlon.data import Data, Epoch, Source, say, source, steps_per_epoch, stream
+from decathlon.fit import fit, measure
+from decathlon.recipe import Recipe, Task, UsageError, differences, from_dict, get_task, to_dict
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `train` is told besides the recipe."""
+
+    data: str = "official"
+    """official, sample (made on the spot), or the path of your own data"""
+    data_dir: str | None = None
+    """folder of the official data; default: $DECATHLON_DATA, else the cache folder"""
+    out: str | None = None
+    """make this the run folder; default: runs/TASK/TIME-seedN"""
+    devices: int = 1
+    """processes, a GPU or a share of the CPU each"""
+    model: str | None = None
+    """train your own network instead: FILE.py:function"""
+    until_bar: bool = False
+    """stop when validation reaches the bar"""
+    resume: str | None = None
+    """go on with this run folder"""
+    dry_run: bool = False
+    """print the plan and stop"""
+
+
+def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
+    """Train, measure once on the test split, and leave a run folder.
+
+    Returns:
+        The summary, with `folder` added; with `dry_run` the plan.
+
+    Raises:
+        UsageError: The options contradict each other or the run to resume.
+        ValueError: The data or the user's network are wrong: says how.
+        FloatingPointError, Interrupted, OSError: The training broke off; its last checkpoint stays.
+    """
+    task = get_task(task_id)
+    folder, network_file = None, options.model
+    if options.resume:
+        folder, recipe, options = resumed(task, recipe, options)
+        if (folder / "summary.json").exists():
+            say(f"{folder} is finished already: nothing to resume")
+            return run.read_json(folder / "summary.json") | {"folder": str(folder)}
+        network_file = f"{folder / 'model.py'}:{options.model.rpartition(':')[2]}" if options.model else None
+    fabric = Fabric(accelerator="auto", devices=options.devices, precision=recipe.precision)
+    fabric.launch()
+    with fabric.rank_zero_first():
+        data = task.load(source(options.data, options.data_dir, not options.dry_run), recipe)
+    torch.manual_seed(stream(recipe.seed))
+    network = load_network(network_file) if network_file else None
+    model = task.model(recipe, data.meta, data.train, network)
+    broken = task.rules(model, data.meta)
+    data = data.to(fabric.device)
+    plan = make_plan(task, model, data, recipe, fabric, broken)
+    if fabric.is_global_zero:
+        print_plan(plan)
+    if options.dry_run:
+        return plan
+    if folder is None:
+        folder = start_folder(task, recipe, options, data, fabric)
+    kept, state = fit(task, model, data, recipe, folder, fabric, options.until_bar, bool(options.resume))
+    summary = finish(task, kept, data, recipe, folder, fabric, state, broken)
+    fabric.barrier()
+    return summary | {"folder": str(folder)}
+
+
+def resumed(task: Task, recipe: Recipe, options: Options) -> tuple[Path, Recipe, Options]:
+    """Folder, recipe and options of the run to go on with."""
+    assert options.resume is not None
+    folder = Path(options.resume)
+    config = run.read_json(folder / "config.json")
+    if config.get("task") != task.CARD.id:
+        raise UsageError(f"{folder} is a run of {config.get('task')}, not of {task.CARD.id}")
+    kept = from_dict(base_recipe(task, config["options"]["data"]), config["recipe"])
+    changed = differences(recipe, base_recipe(task, options.data), ignore=())
+    clash = {k: v for k, v in changed.items() if k in differences(recipe, kept, ignore=())}
+    if clash:
+        raise UsageError(f"a resumed run keeps its recipe; without --resume you may set {', '.join(clash)}")
+    told = {"resume": options.resume, "dry_run": options.dry_run, "until_bar": options.until_bar}
+    if options.data_dir:
+        told["data_dir"] = options.data_dir
+    return folder, kept, Options(**(config["options"] | told))
+
+
+def base_recipe(task: Task, data: str) -> Recipe:
+    """The task's recipe for this kind of data, before any flag."""
+    return task.sample_recipe() if data == "sample" else task.recipe()
+
+
+def load_network(where: str) -> nn.Module:
+    """Call the function that `FILE.py:function` names.
+
+    Raises:
+        UsageError: There is no such file or function.
+        ValueError: It failed, or gave something that is no network.
+    """
+    file, _, function = where.rpartition(":")
+    path = Path(file)
+    if not file or not path.is_file():
+        raise UsageError(f"--model {where}: give FILE.py:function; there is no file {file or where!r}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--model {where}: {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        if not hasattr(module, function):
+            raise UsageError(f"--model {where}: {path} has no function {function!r}")
+        network = getattr(module, function)()
+    except UsageError:
+        raise
+    except Exception as error:
+        raise ValueError(f"--model {where} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"--model {where} gave a {type(network).__name__}, not a torch.nn.Module")
+    if not count(network):
+        raise ValueError(f"--model {where} gave a network without parameters: there is nothing to train")
+    return network
+
+
+def make_plan(
+    task: Task, model: nn.Module, data: Data, recipe: Recipe, fabric: Fabric, broken: Iterable[str]
+) -> dict[str, Any]:
+    """What is about to be done, and about how long it will take."""
+    return {
+        "task": task.CARD.id,
+        "data": data.name,
+        "sizes": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "parameters": count(model),
+        "epochs": recipe.epochs,
+        "steps": recipe.epochs * steps_per_epoch(data.train, recipe.batch_size),
+        "device": fabric.device.type,
+        "processes": fabric.world_size,
+        "threads": torch.get_num_threads(),
+        "estimated_seconds": estimate(task, model, data, recipe, fabric),
+        "broken_rules": list(broken),
+    }
+
+
+def count(model: nn.Module) -> int:
+    """Trained parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def estimate(task: Task, model: nn.Module, data: Data, recipe: Recipe, fabric: Fabric) -> float:
+    """Seconds the training will take, from three steps on a copy of the network."""
+    trial, fastest = copy.deepcopy(model).to(fabric.device).train(), float("inf")
+    batches = iter(task.batches(data.train, recipe, Epoch(recipe.seed, 0, 0, fabric.global_rank, fabric.world_size)))
+    for number in range(min(3, steps_per_epoch(data.train, recipe.batch_size))):
+        start = time.perf_counter()
+        task.step(trial, next(batches), recipe)["loss"].backward()
+        # A GPU works behind our back, and the first step allocates: the fastest of the three is the typical one.
+        if fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        fastest = min(fastest, time.perf_counter() - start) if number else time.perf_counter() - start
+    return fastest * recipe.epochs * steps_per_epoch(data.train, recipe.batch_size)
+
+
+def print_plan(plan: dict[str, Any]) -> None:
+    """The plan in two lines, and a warning where the network breaks the task's rules."""
+    sizes = ", ".join(f"{number:,} {name}" for name, number in plan["sizes"].items())
+    say(f"{plan['task']} on {plan['data']} ({sizes})")
+    say(
+        f"{plan['parameters']:,} parameters, {plan['epochs']} epochs, {plan['steps']:,} steps on {plan['device']} "
+        f"({plan['processes']} × {plan['threads']} threads): about {duration(plan['estimated_seconds'])} of training"
+    )
+    for rule in plan["broken_rules"]:
+        say(f"this network breaks a rule of {plan['task']}, so its result will not count: {rule}")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words a person would use."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def start_folder(task: Task, recipe: Recipe, options: Options, data: Data, fabric: Fabric) -> Path:
+    """Make the run folder (one process does) and write down what is about to be done."""
+    folder: Path | None = None
+    if fabric.is_global_zero:
+        folder = run.new_folder(task.CARD.id, recipe.seed, options.out)
+        asked = {k: v for k, v in vars(options).items() if k not in ("resume", "dry_run", "until_bar", "out")}
+        config = {"task": task.CARD.id, "recipe": to_dict(recipe), "options": asked}
+        run.write_json(folder / "config.json", config | {"data": data.name, "meta": data.meta})
+        run.write_json(folder / "environment.json", run.environment(fabric.device))
+        if options.model:
+            shutil.copyfile(options.model.rpartition(":")[0], folder / "model.py")
+    return cast(Path, fabric.broadcast(folder))
+
+
+def finish(
+    task: Task,
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    folder: Path,
+    fabric: Fabric,
+    state: State,
+    broken: list[str],
+) -> dict[str, Any]:
+    """Measure on the test split (here, and nowhere else), keep the weights, draw the plots, write the summary."""
+    metrics = measure(task, model, data, "test", recipe, fabric)
+    config, environment = run.read_json(folder / "config.json"), run.read_json(folder / "environment.json")
+    card, kind = task.CARD, source(config["options"]["data"]).kind
+    value, bar = metrics[card.metric], card.bar if kind != "own" else None
+    summary: dict[str, Any] = {
+        "task": card.id,
+        "data": data.name,
+        "split": "test",
+        "metric": card.metric,
+        "value": value,
+        "bar": bar,
+        "passed": None if bar is None else value >= bar,
+        "counts": kind == "official" and not broken,
+        "broken_rules": broken,
+        "metrics": metrics,
+        "seed": recipe.seed,
+        "epochs": state.epoch,
+        "steps": state.step,
+        "train_seconds": round(state.train_seconds, 2),
+        "seconds_to_bar": state.seconds_to_bar and round(state.seconds_to_bar, 2),
+        "parameters": count(model),
+        "overrides": differences(recipe, base_recipe(task, config["options"]["data"])),
+        "model": config["options"]["model"],
+        "devices": fabric.world_size,
+        **{name: environment[name] for name in ("device", "hardware", "threads", "commit", "versions")},
+    }
+    if fabric.is_global_zero:
+        run.save_weights(folder / "model.safetensors", model.state_dict())
+        (folder / "plots").mkdir(exist_ok=True)
+        plots.curves(folder, card.metric, bar)
+        with torch.no_grad():
+            task.show(model, data, recipe, folder / "plots")
+        report.write(folder, summary)
+        run.write_json(folder / "summary.json", summary)
+    return summary
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A finished run: its task, network, recipe and what it knows of its data."""
+
+    task: Task
+    model: nn.Module
+    recipe: Recipe
+    config: dict[str, Any]
+
+
+def load_run(folder: Path) -> Loaded:
+    """Read a finished run.
+
+    Raises:
+        FileNotFoundError: It is no run folder, or one that has not finished.
+        ValueError: It is damaged.
+    """
+    config = run.read_json(folder / "config.json")
+    if not {"task", "recipe", "options", "meta"} <= set(config):
+        raise ValueError(f"{folder / 'config.json'} is damaged: it does not say task, recipe, options and meta")
+    task, options = get_task(config["task"]), config["options"]
+    recipe = from_dict(base_recipe(task, options["data"]), config["recipe"])
+    weights = run.load_weights(folder / "model.safetensors")
+    function = options["model"] and options["model"].rpartition(":")[2]
+    network = load_network(f"{folder / 'model.py'}:{function}") if function else None
+    model = task.model(recipe, config["meta"], None, network)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{folder / 'model.safetensors'} does not fit the network: {error}") from None
+    return Loaded(task, model.eval(), recipe, config)
+
+
+def find_run(task_id: str, folder: str | None) -> Path:
+    """The named run folder, or the newest finished run of the task.
+
+    Raises:
+        FileNotFoundError: There is none; says how to get one.
+        UsageError: The named one is of another task.
+    """
+    if folder:
+        if (found := run.read_json(Path(folder) / "config.json").get("task")) != task_id:
+            raise UsageError(f"{folder} is a run of {found}, not of {task_id}")
+        return Path(folder)
+    finished = list(Path("runs", task_id).glob("*/summary.json"))
+    if not finished:
+        raise FileNotFoundError(
+            f"there is no finished run in runs/{task_id}: train one (decathlon train {task_id} --data sample takes "
+            "seconds), or name a run folder with --run"
+        )
+    return max(finished, key=lambda path: path.stat().st_mtime).parent
+
+
+def evaluate(folder: Path, data_dir: str | None, split: Literal["test", "validation"] = "test") -> dict[str, Any]:
+    """Measure a finished run's network again, on the data it was trained for.
+
+    Returns:
+        The run's summary with `value`, `passed`, `split` and `metrics` measured now.
+    """
+    loaded = load_run(folder)
+    options, card = loaded.config["options"], loaded.task.CARD
+    where: Source = source(options["data"], data_dir or options["data_dir"])
+    fabric = Fabric(accelerator="auto", devices=1, precision=loaded.recipe.precision)
+    data = loaded.task.load(where, loaded.recipe).to(fabric.device)
+    metrics = measure(loaded.task, loaded.model.to(fabric.device), data, split, loaded.recipe, fabric)
+    summary = run.read_json(folder / "summary.json")
+    value, bar = metrics[card.metric], summary["bar"]
+    return summary | {
+        "split": split,
+        "value": value,
+        "passed": None if bar is None else value >= bar,
+        "metrics": metrics,
+    }
