@@ -97,7 +97,9 @@ def fit(
                 torch.cuda.synchronize()
             state.train_seconds = time.perf_counter() - clock
             check_finite(sums, state, folder)
-            losses_of_epoch = {name: value.item() / state.batch for name, value in sums.items() if name[0] != "_"}
+            losses_of_epoch = {
+                name: value.item() / state.batch for name, value in sorted(sums.items()) if name[0] != "_"
+            }
             state.epoch, state.batch, sums = state.epoch + 1, 0, {}
             metrics = measure(task, average, data, "validation", recipe, fabric)
             reached = card.bar is not None and metrics[card.metric] >= card.bar

@@ -1,0 +1,88 @@
+"""The architecture that each card promises, counted layer by layer; and the counting itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from decathlon.models.autoencoder import Autoencoder
+from decathlon.models.cnn import CNN
+from decathlon.models.mlp import MLP
+from decathlon.recipe import get_task
+from decathlon.rules import operations
+
+META = {"classes": [str(n) for n in range(10)], "labelled": 50}
+
+
+def kinds(model: nn.Module) -> Counter[str]:
+    return Counter(type(m).__name__ for m in model.modules() if not list(m.children()) and m is not model)
+
+
+def test_mlp_is_two_fully_connected_layers() -> None:
+    assert kinds(MLP()) == {"Linear": 2}
+    assert operations(MLP(), torch.zeros(2, 1, 28, 28))[1] == {"fully connected": 2, "ReLU": 1}
+
+
+def test_cnn_is_convolution_pooling_and_fully_connected() -> None:
+    assert kinds(CNN()).keys() == {"Conv2d", "Linear", "MaxPool2d"}
+    seen = operations(CNN(), torch.zeros(2, 1, 28, 28))[1]
+    assert seen.keys() == {"convolution", "fully connected", "max pooling", "ReLU"}
+
+
+def test_autoencoder_code_is_small() -> None:
+    images, codes = Autoencoder()(torch.zeros(3, 1, 28, 28))
+    assert images.shape == (3, 1, 28, 28)
+    assert codes.shape[0] == 3
+    assert codes.shape[1] <= 128
+
+
+class Functional(nn.Module):
+    """Computes with bare functions, so that a count of modules would see nothing but parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(4, 1, 3, 3))
+        self.matrix = nn.Parameter(torch.randn(10, 4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = F.conv2d(images, self.kernel).tanh().amax((2, 3))
+        return maps @ self.matrix.T
+
+
+def test_functional_calls_are_seen() -> None:
+    _, seen = operations(Functional(), torch.zeros(2, 1, 28, 28))
+    assert seen == {"convolution": 1, "fully connected": 1, "tanh": 1, "amax": 1}
+    assert get_task("mnist-mlp").rules(Functional(), META)
+    assert get_task("mnist-cnn").rules(Functional(), META)
+
+
+@pytest.mark.parametrize(
+    ("task", "network", "reason"),
+    [
+        ("mnist-mlp", nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), "1 fully connected"),
+        (
+            "mnist-mlp",
+            nn.Sequential(nn.Flatten(), nn.Linear(784, 9), nn.ReLU(), nn.Linear(9, 9), nn.ReLU(), nn.Linear(9, 10)),
+            "3 fully",
+        ),
+        ("mnist-mlp", nn.Sequential(nn.Flatten(), nn.Linear(784, 9), nn.Sigmoid(), nn.Linear(9, 10)), "sigmoid"),
+        ("mnist-cnn", MLP(), "no convolution"),
+        ("mnist-cnn", nn.Sequential(nn.BatchNorm2d(1), CNN()), "batch norm"),
+        ("mnist-autoencoder", Autoencoder(code=129), "129 values"),
+    ],
+)
+def test_broken_promises_are_named(task: str, network: nn.Module, reason: str) -> None:
+    broken = get_task(task).rules(network, META)
+    assert any(reason in line for line in broken), broken
+
+
+def test_counting_leaves_the_network_as_it_was() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10)).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    operations(network, torch.ones(2, 1, 28, 28))
+    assert network.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
