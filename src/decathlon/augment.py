@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,28 +43,33 @@ def warp(
     count, _, height, width = images.shape
     groups = groups if count % groups == 0 else count
     device, side = images.device, max(height, width)
-    drawn = torch.rand(groups, 6, device=device) * 2 - 1
-    angle = drawn[:, 0] * math.radians(rotation)
-    x, y, slant = 1 + drawn[:, 1] * scale, 1 + drawn[:, 2] * scale, drawn[:, 3] * shear
-    cos, sin = angle.cos(), angle.sin()
-    offset = drawn[:, 4:] * shift * 2 / side  # grid_sample counts from -1 to 1
-    matrix = torch.stack(
-        [
-            torch.stack([cos * x, cos * x * slant - sin * y, offset[:, 0]], 1),
-            torch.stack([sin * x, sin * x * slant + cos * y, offset[:, 1]], 1),
-        ],
-        1,
-    )  # (groups, 2, 3)
-    grid = F.affine_grid(matrix, [groups, 1, height, width], align_corners=False)  # (groups, H, W, 2)
-    if elastic:
-        field = torch.randn(groups, 2, knots, knots, device=device) * (elastic * 2 / side)
-        bend = F.interpolate(field, size=(height, width), mode="bicubic", align_corners=True)
-        grid = grid + bend.permute(0, 2, 3, 1)
+    # Drawn and computed on the CPU, in numpy: on so few numbers each of torch's calls costs more than its arithmetic.
+    drawn = torch.rand(6, groups).numpy() * 2 - 1
+    angle, x, y, slant = drawn[0] * math.radians(rotation), 1 + drawn[1] * scale, 1 + drawn[2] * scale, drawn[3] * shear
+    cos, sin = np.cos(angle), np.sin(angle)
+    right, down = drawn[4:] * (shift * 2 / side)  # grid_sample counts from -1 to 1
+    rows = [cos * x, cos * x * slant - sin * y, right, sin * x, sin * x * slant + cos * y, down]
+    matrix = torch.from_numpy(np.stack(rows, 1)).float().view(groups * 2, 3)  # six of (groups,) -> (groups · 2, 3)
+    bend = torch.randn(groups * 2, knots**2) * (elastic * 2 / side)
+    # Where each pixel comes from is linear in all that was drawn, so one product gives it:
+    # (groups · 2, 3 + knots²) @ (3 + knots², H·W) -> (groups, H, W, 2)
+    grid = (torch.cat([matrix, bend], 1) @ basis(knots, height, width)).view(groups, 2, height, width)
+    grid = grid.permute(0, 2, 3, 1).to(device)
     # (N, 1, H, W) -> (groups, N / groups, H, W)
     dealt = to_float(images).view(groups, count // groups, height, width)
     return F.grid_sample(dealt, grid, align_corners=False).view(count, 1, height, width)
 
 
+@functools.cache
+def basis(knots: int, height: int, width: int) -> Tensor:
+    """What a grid for `grid_sample` is made of: x, y, 1, and a cubic bump at each knot. (3 + knots², H·W)."""
+    x, y = (torch.arange(size).mul(2).add(1).div(size).sub(1) for size in (width, height))  # centres of pixels
+    ys, xs = torch.meshgrid(y, x, indexing="ij")
+    corners = torch.eye(knots**2).view(-1, 1, knots, knots)
+    bumps = F.interpolate(corners, size=(height, width), mode="bicubic", align_corners=True)
+    return torch.cat([torch.stack([xs, ys, torch.ones_like(xs)]).flatten(1), bumps.flatten(1)])
+
+
 def to_float(images: Tensor) -> Tensor:
     """Bring uint8 images to float32 from 0 to 1; leave float ones alone."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
+    return images.float().div_(255) if images.dtype == torch.uint8 else images

@@ -97,7 +97,8 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 def last(folder: Path) -> Path | None:
     """Where the newest checkpoint lies."""
-    return max((folder / "checkpoint").glob("step-*.json"), default=None)
+    newest = max((folder / "checkpoint").glob("step-*.json"), default=None)
+    return newest and newest.with_suffix(".safetensors")
 
 
 def _sha256(path: Path) -> str:

@@ -147,6 +147,8 @@ def train_command(args: list[str]) -> int:
         print(f"usage: decathlon train TASK [OPTIONS]\n\ntasks: {', '.join(task_ids())}")
         return 0
     task = get_task(task_id)
+    from lightning_fabric.utilities import rank_zero_only
+
     from decathlon import train
 
     default = train.base_recipe(task, _peek(rest, "--data"))
@@ -161,7 +163,8 @@ def train_command(args: list[str]) -> int:
     )
     chosen: Any = parse(kind, rest, f"train {task_id}")
     result = train.train(task_id, chosen.recipe, chosen.options)
-    show(result, chosen.common.json, lambda: None if chosen.options.dry_run else print_result(result))
+    speak = rank_zero_only(show)  # of several processes one speaks
+    speak(result, chosen.common.json, lambda: None if chosen.options.dry_run else print_result(result))
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import math
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -39,6 +40,12 @@ CURRICULUM = (
 
 class UsageError(ValueError):
     """The command was wrong (exit status 2): an unknown task, flag or file name, or options that contradict."""
+
+
+def require(flag: str, holds: bool, what: str) -> None:
+    """Raise UsageError where a value makes no sense."""
+    if not holds:
+        raise UsageError(f"{flag} must be {what}")
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,12 @@ class Optimizer:
     clip: float = 0.0
     """Largest norm of the gradient; 0 leaves it alone."""
 
+    def __post_init__(self) -> None:
+        require("--optimizer.lr", 0 < self.lr < math.inf, "a number above 0")
+        require("--optimizer.warmup", 0 <= self.warmup < 1, "from 0 to below 1")
+        require("--optimizer.momentum", 0 <= self.momentum < 1, "from 0 to below 1")
+        require("--optimizer.clip", 0 <= self.clip < math.inf, "0 or more")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -97,6 +110,12 @@ class Recipe:
     """Arithmetic of the training; bf16-mixed pays off on GPUs only."""
     compile: bool = False
     """Compile the network first (torch.compile): pays off on GPUs and long runs."""
+
+    def __post_init__(self) -> None:
+        require("--epochs", self.epochs >= 1, "at least 1")
+        require("--batch-size", self.batch_size >= 1, "at least 1")
+        require("--seed", self.seed >= 0, "0 or more")
+        require("--ema", 0 <= self.ema < 1, "from 0 to below 1")
 
 
 class Task(Protocol):

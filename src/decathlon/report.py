@@ -49,6 +49,7 @@ def write(folder: Path, summary: dict[str, Any]) -> Path:
 
 def overview(path: Path, rows: list[dict[str, Any]], title: str) -> Path:
     """Write the page that lists results, each with a link to its report where it has one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     page = PAGES.get_template("overview.html").render(
         rows=rows, title=title, sample=any(r["data"].endswith("-sample") for r in rows)
     )

@@ -16,7 +16,7 @@ MAX_PIXELS = 50_000_000
 
 
 def open_image(path: str) -> Image.Image:
-    """Open a picture upright, without decoding it yet.
+    """Open a picture upright.
 
     Raises:
         FileNotFoundError: There is none.
@@ -25,10 +25,10 @@ def open_image(path: str) -> Image.Image:
     if not Path(path).exists():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        image = Image.open(path)
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{path} has {image.width}×{image.height} pixels; at most {MAX_PIXELS:,} are read")
-        return ImageOps.exif_transpose(image)
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{path} has {image.width}×{image.height} pixels; at most {MAX_PIXELS:,} are read")
+            return ImageOps.exif_transpose(image)  # a copy, decoded
     except UnidentifiedImageError:
         raise ValueError(f"{path} is no picture that can be read") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:

@@ -13,31 +13,29 @@ class Autoencoder(nn.Module):
         channels: Filters of the encoder's three convolutions.
     """
 
-    def __init__(self, code: int = 64, channels: tuple[int, int, int] = (32, 64, 128)) -> None:
+    def __init__(self, code: int = 64, channels: tuple[int, int, int] = (16, 32, 64)) -> None:
         super().__init__()
         first, second, third = channels
         self.encoder = nn.Sequential(  # (N, 1, 28, 28)
-            nn.Conv2d(1, first, 5, stride=2, padding=2, bias=False),  # (N, 32, 14, 14)
+            nn.Conv2d(1, first, 5, stride=2, padding=2, bias=False),  # (N, 16, 14, 14)
             nn.BatchNorm2d(first),
             nn.ReLU(),
             nn.Conv2d(first, second, 3, padding=1, bias=False),
             nn.BatchNorm2d(second),
             nn.ReLU(),
-            nn.MaxPool2d(2),  # (N, 64, 7, 7)
+            nn.MaxPool2d(2),  # (N, 32, 7, 7)
             nn.Conv2d(second, third, 3, padding=1, bias=False),
             nn.BatchNorm2d(third),
             nn.ReLU(),
-            nn.MaxPool2d(2),  # (N, 128, 3, 3)
-            nn.Flatten(),  # (N, 1152)
+            nn.MaxPool2d(2),  # (N, 64, 3, 3)
+            nn.Flatten(),  # (N, 576)
             nn.Linear(third * 9, code),
         )
         self.decoder = nn.Sequential(  # (N, code)
-            nn.Linear(code, 64 * 49),
+            nn.Linear(code, 512),
             nn.ReLU(),
-            nn.Unflatten(1, (64, 7, 7)),
-            nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1),  # (N, 32, 14, 14)
-            nn.ReLU(),
-            nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1),  # (N, 1, 28, 28)
+            nn.Linear(512, 784),
+            nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

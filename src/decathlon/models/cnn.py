@@ -6,26 +6,28 @@ from torch import Tensor, nn
 
 
 class CNN(nn.Module):
-    """Two convolutions with pooling, then two fully connected layers.
+    """Three convolutions, two of them with pooling, then two fully connected layers.
 
     Args:
-        channels: Filters of the first (5×5) and the second (3×3) convolution.
+        channels: Filters of the three convolutions (5×5, 3×3, 3×3).
         hidden: Units of the first fully connected layer.
         classes: Scores to give.
     """
 
-    def __init__(self, channels: tuple[int, int] = (24, 32), hidden: int = 256, classes: int = 10) -> None:
+    def __init__(self, channels: tuple[int, int, int] = (32, 64, 128), hidden: int = 128, classes: int = 10) -> None:
         super().__init__()
-        first, second = channels
+        first, second, third = channels
         self.conv1 = nn.Conv2d(1, first, 5)
         self.conv2 = nn.Conv2d(first, second, 3)
+        self.conv3 = nn.Conv2d(second, third, 3)
         self.pool = nn.MaxPool2d(2)
-        self.hidden = nn.Linear(second * 5 * 5, hidden)
+        self.hidden = nn.Linear(third * 3 * 3, hidden)
         self.output = nn.Linear(hidden, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Float images (N, 1, 28, 28) from 0 to 1 -> scores (N, classes)."""
-        maps = self.pool(self.conv1(images)).relu()  # (N, 24, 12, 12); ReLU after pooling is the same and cheaper
-        maps = self.pool(self.conv2(maps)).relu()  # (N, 32, 5, 5)
-        flat = maps.flatten(1)  # (N, 32, 5, 5) -> (N, 800)
+        maps = self.pool(self.conv1(images)).relu()  # (N, 32, 12, 12); ReLU after pooling is the same and cheaper
+        maps = self.pool(self.conv2(maps)).relu()  # (N, 64, 5, 5)
+        maps = self.conv3(maps).relu()  # (N, 128, 3, 3)
+        flat = maps.flatten(1)  # (N, 128, 3, 3) -> (N, 1152)
         return self.output(self.hidden(flat).relu())

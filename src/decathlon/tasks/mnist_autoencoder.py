@@ -45,6 +45,8 @@ class Recipe(BaseRecipe):
 
     code: int = 64
     """Values in a code."""
+    channels: tuple[int, int, int] = (16, 32, 64)
+    """Filters of the encoder's three convolutions."""
     rotation: float = 15.0
     """Largest rotation of a view, degrees."""
     scale: float = 0.15
@@ -67,9 +69,9 @@ class Recipe(BaseRecipe):
     """Training images whose labels the forest sees."""
     trees: int = 500
     """Trees in the forest."""
-    epochs: int = 6
+    epochs: int = 5
     batch_size: int = 256
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=2e-3, weight_decay=1e-2, warmup=0.15, clip=5.0))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=3e-3, weight_decay=1e-2, warmup=0.15, clip=5.0))
 
 
 def recipe() -> Recipe:
@@ -133,9 +135,10 @@ def model(
     recipe: Recipe, meta: dict[str, Any], train: Split | None = None, network: nn.Module | None = None
 ) -> nn.Module:
     """Float images (N, 1, 28, 28) from 0 to 1 -> reconstructions of the same shape, and codes (N, at most 128)."""
-    network = network or Autoencoder(recipe.code)
+    network = network or Autoencoder(recipe.code, recipe.channels)
     _, codes = shapes(network)
-    return Coder(network, codes.shape[1], meta["labelled"])
+    coder = Coder(network, codes.shape[1], meta["labelled"])
+    return coder.to(memory_format=torch.channels_last)  # convolutions on the CPU are a fifth faster
 
 
 def shapes(network: nn.Module) -> tuple[Tensor, Tensor]:
@@ -160,17 +163,14 @@ def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:
 
 
 def step(model: nn.Module, batch: Split, recipe: Recipe) -> dict[str, Tensor]:
-    """Reconstruct the undistorted image from two distorted views of it, whose codes should agree. No label is used.
+    """Reconstruct each image, and give a distorted view of it the same code. No label is used.
 
     The terms that shape the code are VICReg's (Bardes, Ponce and LeCun 2022, section 4.1).
     """
     clean = to_float(batch.inputs)
-    views = [
-        warp(clean, len(clean), recipe.rotation, recipe.scale, recipe.shear, recipe.shift, recipe.elastic)
-        for _ in range(2)
-    ]
-    images, codes = model(torch.cat(views))
-    reconstruction = F.mse_loss(images, clean.repeat(2, 1, 1, 1))
+    view = warp(clean, len(clean), recipe.rotation, recipe.scale, recipe.shear, recipe.shift, recipe.elastic)
+    images, codes = model(torch.cat([clean, view]))
+    reconstruction = F.mse_loss(images[: len(clean)], clean)
     first, second = codes.float().chunk(2)
     invariance = F.mse_loss(first, second)
     spread = [spread_of(view) for view in (first, second)]

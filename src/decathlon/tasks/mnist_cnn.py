@@ -1,6 +1,6 @@
 """`mnist-cnn`: handwritten digits with convolutions and max pooling.
 
-Network   convolution 5×5, pooling, convolution 3×3, pooling, two fully connected layers (LeCun et al. 1998)
+Network   three convolutions (5×5, 3×3, 3×3), two max poolings, two fully connected layers (LeCun et al. 1998)
 Expected  CARD_EXPECTED
 Time      CARD_TIME
 Command   decathlon train mnist-cnn
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,27 +35,27 @@ CARD = Card(id="mnist-cnn", dataset="mnist", network="only convolution, fully co
 class Recipe(BaseRecipe):
     """How `mnist-cnn` is trained."""
 
-    channels: tuple[int, int] = (24, 32)
-    """Filters of the two convolutions."""
-    hidden: int = 256
+    channels: tuple[int, int, int] = (32, 64, 128)
+    """Filters of the three convolutions."""
+    hidden: int = 128
     """Hidden units."""
     groups: int = 8
     """Different distortions in a batch."""
-    rotation: float = 8.0
+    rotation: float = 10.0
     """Largest rotation, degrees."""
     scale: float = 0.1
     """Largest change of width and of height, a fraction."""
     shear: float = 0.1
     """Largest shear, tangent of the angle."""
-    shift: float = 1.0
+    shift: float = 1.5
     """Largest shift, pixels."""
     elastic: float = 0.4
     """Standard deviation of the elastic distortion, pixels."""
     smoothing: float = 0.05
     """Label smoothing."""
-    ema: float = 0.995
-    epochs: int = 35
-    batch_size: int = 512
+    ema: float = 0.998
+    epochs: int = 20
+    batch_size: int = 128
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=3e-3, weight_decay=2e-2))
 
 
@@ -65,7 +66,7 @@ def recipe() -> Recipe:
 
 def sample_recipe() -> Recipe:
     """The recipe for the sample: fewer images, so smaller batches."""
-    return replace(recipe(), hidden=128, batch_size=64, epochs=10)
+    return replace(recipe(), channels=(16, 32, 64), batch_size=64, epochs=10)
 
 
 # --- Data -------------------------------------------------------------------------------------------------------------
@@ -88,7 +89,8 @@ def model(
     recipe: Recipe, meta: dict[str, Any], train: Split | None = None, network: nn.Module | None = None
 ) -> nn.Module:
     """Float images (N, 1, 28, 28) from 0 to 1 -> scores (N, classes)."""
-    return network or CNN(recipe.channels, recipe.hidden, len(meta["classes"]))
+    network = network or CNN(recipe.channels, recipe.hidden, len(meta["classes"]))
+    return network.to(memory_format=torch.channels_last)  # convolutions on the CPU are half as fast again
 
 
 def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:

@@ -1,0 +1,91 @@
+"""What the input pipeline costs: indexing and augmenting a batch, as a share of a whole training step.
+
+Run: make bench. It needs no data but the sample, repeated to the size of MNIST. The bound for images in memory is 10 %.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in decathlon.__main__
+
+import json
+import statistics
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from decathlon import augment
+from decathlon.data import Epoch, Split, source
+from decathlon.optim import make_optimizer
+from decathlon.recipe import get_task, task_ids
+
+STEPS, WARMUP = 60, 10
+
+
+class Clock:
+    """Adds up the seconds that calls of a function take."""
+
+    def __init__(self, function: Any) -> None:
+        self.function, self.seconds = function, 0.0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        result = self.function(*args, **kwargs)
+        self.seconds += time.perf_counter() - start
+        return result
+
+
+def measure(task_id: str) -> dict[str, Any]:
+    """Milliseconds a step and the share of it that goes into input, medians over the steps."""
+    task = get_task(task_id)
+    recipe = task.recipe()
+    small = task.load(source("sample"), recipe)
+    count = 55_000 // len(small.train) + 1
+    split = Split(small.train.inputs.repeat(count, 1, 1, 1), small.train.targets.repeat(count))
+    model = task.model(recipe, small.meta, split).train()
+    optimizer = make_optimizer(model, recipe.optimizer)
+    clock = Clock(augment.warp)
+    vars(task)["warp"] = clock
+    batches = iter(task.batches(replace(small, train=split).train, recipe, Epoch(0, 0)))
+    steps, shares = [], []
+    for number in range(STEPS + WARMUP):
+        clock.seconds = 0.0
+        start = time.perf_counter()
+        batch = next(batches)
+        fetched = time.perf_counter() - start
+        one_step(task, model, batch, recipe, optimizer)
+        whole = time.perf_counter() - start
+        if number >= WARMUP:
+            steps.append(whole)
+            shares.append((fetched + clock.seconds) / whole)
+    return {
+        "task": task_id,
+        "batch": recipe.batch_size,
+        "milliseconds_a_step": round(1000 * statistics.median(steps), 2),
+        "input_share": round(statistics.median(shares), 4),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def one_step(task: Any, model: nn.Module, batch: Split, recipe: Any, optimizer: torch.optim.Optimizer) -> Tensor:
+    loss: Tensor = task.step(model, batch, recipe)["loss"]
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def main() -> int:
+    rows = [measure(task_id) for task_id in task_ids()]
+    for row in rows:
+        print(json.dumps(row))
+    return int(any(row["input_share"] > 0.1 for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

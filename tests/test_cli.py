@@ -1,0 +1,222 @@
+"""The command line: help, exit statuses, one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Command
+
+from decathlon.recipe import CURRICULUM, task_ids
+
+FAST = ("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--out", "run")
+
+
+def test_help_is_fast_and_needs_no_torch() -> None:
+    code = (
+        "import sys; from decathlon.cli import run_command; "
+        "status = run_command(['--help']); sys.exit(3 if 'torch' in sys.modules else status)"
+    )
+    took = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        took.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+        assert all(task_id in done.stdout for task_id in task_ids())
+    assert min(took) < 0.5
+
+
+def test_module_and_script_are_the_same_command() -> None:
+    for command in ([sys.executable, "-m", "decathlon"], [Path(sys.executable).with_name("decathlon")]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("decathlon 0.")
+
+
+def test_list_is_in_the_curriculums_order(decathlon: Command) -> None:
+    rows = json.loads(decathlon("list", "--json").out)
+    assert [row["id"] for row in rows] == task_ids()
+    known = [row["id"] for row in rows if row["id"] in CURRICULUM]
+    assert known == [name for name in CURRICULUM if name in known]
+    assert rows[0] | {"id": "mnist-mlp", "metric": "accuracy", "bar": 0.98} == rows[0]
+    assert "99.3 %" in decathlon("list").out
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["trian", "mnist-mlp"], ["unknown command 'trian'", "'train'"]),
+        (["train"], ["needs a TASK"]),
+        (["train", "mnist-mpl"], ["unknown task 'mnist-mpl'", "'mnist-mlp'"]),
+        (["train", "mnist-mlp", "--epoch", "3"], ["unknown flag '--epoch'", "'--epochs'"]),
+        (["train", "mnist-mlp", "--optimizer.lrr=3"], ["unknown flag '--optimizer.lrr'", "'--optimizer.lr'"]),
+        (["train", "mnist-mlp", "--epochs", "many"], ["--epochs", "'many'"]),
+        (["train", "mnist-mlp", "--epochs"], ["--epochs"]),
+        (["train", "mnist-mlp", "--optimizer.name", "adm"], ["adm", "adamw"]),
+        (["train", "mnist-mlp", "--precision", "half"], ["half", "bf16-mixed"]),
+        (["train", "mnist-mlp", "cifar"], ["unknown argument 'cifar'"]),
+        (["train", "mnist-mlp", "--epochs", "0"], ["--epochs", "at least 1"]),
+        (["train", "mnist-mlp", "--batch-size", "-4"], ["--batch-size", "at least 1"]),
+        (["train", "mnist-mlp", "--ema", "1.5"], ["--ema"]),
+        (["train", "mnist-mlp", "--optimizer.lr", "nan"], ["--optimizer.lr"]),
+        (["evaluate"], ["run folder"]),
+        (["predict", "mnist-mlp"], ["at least one input"]),
+        (["predict", "nothing", "x.png"], ["unknown task"]),
+        (["all", "--data", "mine"], ["official"]),
+        (["report"], ["run folder"]),
+    ],
+)
+def test_wrong_commands_end_with_2(command: list[str], words: list[str], decathlon: Command) -> None:
+    answer = decathlon(*command)
+    assert answer.status == 2, answer
+    assert answer.out == ""
+    for word in words:
+        assert word in answer.error
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["train", "mnist-mlp", "--data", "no/such/folder"], ["no/such/folder", "sample"]),
+        (["train", "mnist-mlp", "--resume", "nowhere"], ["nowhere", "no run folder"]),
+        (["evaluate", "nowhere"], ["nowhere", "no run folder"]),
+        (["predict", "mnist-mlp", "x.png"], ["no finished run", "decathlon train mnist-mlp"]),
+        (["report", "nowhere"], ["nowhere"]),
+        (["scoreboard"], ["no folder results"]),
+    ],
+)
+def test_failed_work_ends_with_1(command: list[str], words: list[str], decathlon: Command) -> None:
+    answer = decathlon(*command)
+    assert answer.status == 1, answer
+    for word in words:
+        assert word in answer.error
+
+
+def test_debug_shows_the_traceback(decathlon: Command) -> None:
+    answer = decathlon("evaluate", "nowhere", "--debug")
+    assert answer.status == 1
+    assert "Traceback" in answer.err
+
+
+def test_no_command_shows_help(decathlon: Command) -> None:
+    answer = decathlon()
+    assert answer.status == 2
+    assert "train TASK" in answer.out
+
+
+def test_flags_reach_the_recipe(decathlon: Command) -> None:
+    flags = ("--hidden", "32", "--optimizer.lr", "0.002", "--seed", "5", "--batch_size", "100")
+    plan = json.loads(decathlon("train", "mnist-mlp", "--data", "sample", "--dry-run", "--json", *flags).out)
+    assert plan["parameters"] == 785 * 32 + 33 * 10
+    assert plan["steps"] == 20 * (1375 // 100)
+    done = decathlon(*FAST, *flags)
+    assert done.status == 0, done.err
+    recipe = json.loads(Path("run/config.json").read_text())["recipe"]
+    assert (recipe["hidden"], recipe["optimizer"]["lr"], recipe["seed"]) == (32, 0.002, 5)
+    changed = json.loads(Path("run/summary.json").read_text())["overrides"]
+    assert changed == {"hidden": 32, "optimizer.lr": 0.002, "batch_size": 100, "epochs": 1}
+
+
+def test_until_bar_stops_early(decathlon: Command) -> None:
+    done = decathlon(
+        "train", "mnist-mlp", "--data", "sample", "--epochs", "60", "--until-bar", "--out", "run", "--json"
+    )
+    summary = json.loads(done.out)
+    assert summary["epochs"] < 60
+    assert 0 < summary["seconds_to_bar"] <= summary["train_seconds"]
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["validation"]["accuracy"] >= 0.98
+    assert all(line["validation"]["accuracy"] < 0.98 for line in lines[:-1])
+
+
+def test_same_seed_same_metrics(decathlon: Command) -> None:
+    for out in ("one", "two"):
+        assert decathlon(*FAST[:-1], out).status == 0
+    assert decathlon(*FAST[:-1], "three", "--seed", "1").status == 0
+    one, two, three = (Path(out, "metrics.jsonl").read_text() for out in ("one", "two", "three"))
+    assert one == two
+    assert one != three
+
+
+def test_result_is_said_in_words(decathlon: Command) -> None:
+    done = decathlon(*FAST)
+    assert "test accuracy" in done.out
+    assert "bar 98 %" in done.out
+    assert "no benchmark" in done.out
+    assert "run/summary.json" in done.out
+    assert "1,375 train, 125 validation, 297 test" in done.err
+    assert "of training" in done.err
+
+
+def test_all_trains_every_task(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from decathlon.recipe import get_task
+
+    for name in task_ids():
+        task, short = get_task(name), replace(get_task(name).sample_recipe(), epochs=1)
+        monkeypatch.setattr(task, "sample_recipe", lambda short=short: short)
+    answer = decathlon("all", "--data", "sample", "--out", "everything")
+    assert answer.status == 0, answer.err
+    page = Path("everything/index.html").read_text()
+    for name in task_ids():
+        assert name in answer.out
+        assert f'href="{name}/sample-' in page
+        (link,) = Path("everything", name).glob("*/report.html")
+        assert str(link.relative_to("everything")) in page
+    assert "no benchmark" in page
+
+
+def test_all_goes_on_after_a_failure(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from decathlon import train
+
+    done = []
+
+    def fake(name: str, recipe: object, options: object) -> dict[str, object]:
+        done.append(name)
+        raise ValueError("broken on purpose")
+
+    monkeypatch.setattr(train, "train", fake)
+    answer = decathlon("all", "--data", "sample", "--out", "everything")
+    assert answer.status == 1
+    assert done == task_ids()
+    assert f"failed: {', '.join(task_ids())}" in answer.error
+
+
+def test_predict_takes_the_newest_run(decathlon: Command, tmp_path: Path) -> None:
+    from inputs import digit
+
+    for seed in ("0", "1"):
+        assert decathlon("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--seed", seed).status == 0
+    answer = decathlon("predict", "mnist-mlp", digit(tmp_path))
+    assert answer.status == 0, answer.err
+    assert "seed1" in answer.err
+    assert "looks inverted" in answer.out
+
+
+def test_data_says_what_is_there(decathlon: Command) -> None:
+    (row,) = json.loads(decathlon("data", "--json").out)
+    assert row["data"] == "mnist"
+    assert row["found"] is False
+    assert "train-images-idx3-ubyte" in row["what"]
+
+
+def test_two_processes(tmp_path: Path) -> None:
+    """Two processes share every batch and count every example of the evaluation once."""
+    command = [sys.executable, "-m", "decathlon", *FAST, "--devices", "2", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.strip().splitlines()
+    assert json.loads(line)["devices"] == 2
+    assert json.loads(line)["value"] > 0.6
+    assert len(Path("run/metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_makefile_names_what_readme_promises() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("run", "test", "setup", "check", "bench", "test-real"):
+        assert f"\n{target}: " in makefile

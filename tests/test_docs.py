@@ -1,0 +1,81 @@
+"""What the documentation shows is run; what it points at is there."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Command
+from inputs import digit
+
+from decathlon import tasks
+from decathlon.cli import COMMANDS
+from decathlon.recipe import task_ids
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLE = "mnist-linear"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page: Path) -> None:
+    for line in "\n".join(blocks(page, "sh")).splitlines():
+        words = shlex.split(line, comments=True)
+        if words and words[0].endswith("decathlon"):
+            assert words[1] in COMMANDS, line
+            if words[1] in ("train", "predict"):
+                assert words[2] in (*task_ids(), EXAMPLE), line
+        elif words and words[0] == "make":
+            assert f"\n{words[1]}: " in (ROOT / "Makefile").read_text(), line
+
+
+def test_readmes_own_network_trains(decathlon: Command) -> None:
+    (code,) = [block for block in blocks(ROOT / "README.md", "python") if "def net" in block]
+    assert len(code.strip().splitlines()) <= 10
+    Path("net.py").write_text(code)
+    (line,) = [one for one in blocks(ROOT / "README.md", "sh") if "--model net.py" in one]
+    words = shlex.split(line.strip().splitlines()[-1])
+    assert words[0].endswith("decathlon")
+    done = decathlon(*words[1:], "--data", "sample", "--epochs", "1", "--out", "run", "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["broken_rules"] == []
+
+
+def test_the_example_task_works(tmp_path: Path, decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = blocks(ROOT / "docs/adding-a-task.md", "python")
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "mnist_linear.py").write_text(code)
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(folder)])
+    importlib.invalidate_caches()
+    try:
+        assert EXAMPLE in [row["id"] for row in json.loads(decathlon("list", "--json").out)]
+        done = decathlon("train", EXAMPLE, "--data", "sample", "--out", "run", "--json")
+        assert done.status == 0, done.err
+        summary = json.loads(done.out)
+        assert summary["passed"], summary
+        assert summary["broken_rules"] == []
+        assert json.loads(decathlon("evaluate", "run", "--json").out)["value"] == summary["value"]
+        assert decathlon("predict", EXAMPLE, digit(tmp_path), "--run", "run").status == 0
+    finally:
+        sys.modules.pop("decathlon.tasks.mnist_linear", None)
+
+
+def test_nothing_names_a_machine() -> None:
+    pattern = re.compile(r"/(root|work|home)/|pythonhosted|registry\.npmjs", re.IGNORECASE)
+    for path in [*PAGES, ROOT / "constraints.txt", ROOT / "pyproject.toml", ROOT / "Makefile"]:
+        assert not pattern.search(path.read_text()), path

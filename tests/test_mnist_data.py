@@ -1,0 +1,247 @@
+"""Reading MNIST: what is wrong with a file is found and named; what is missing is fetched and verified."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import struct
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Command
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decathlon.data import download, mnist, sample, source
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    return sample.digits(tmp_path / "own")
+
+
+def test_sample_is_seeded_and_read_by_the_same_loader(tmp_path: Path) -> None:
+    one, two = (sample.digits(tmp_path / name) for name in ("one", "two"))
+    for name in mnist.FILES:
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    data = mnist.load(source("sample", str(tmp_path)))
+    assert (len(data.train), len(data.validation), len(data.test)) == (1375, 125, 297)
+    assert data.train.inputs.shape[1:] == (1, 28, 28)
+    assert data.name == "mnist-sample"
+    assert sorted(set(data.test.targets.tolist())) == list(range(10))
+
+
+def test_own_files_may_be_gzipped_and_of_other_classes(digits: Path) -> None:
+    labels = mnist.read_idx(digits / "train-labels-idx1-ubyte", 1)
+    mnist.write_idx(digits / "train-labels-idx1-ubyte", labels % 3)
+    mnist.write_idx(digits / "t10k-labels-idx1-ubyte", mnist.read_idx(digits / "t10k-labels-idx1-ubyte", 1) % 3)
+    for name in mnist.FILES:
+        (digits / f"{name}.gz").write_bytes(gzip.compress((digits / name).read_bytes()))
+        (digits / name).unlink()
+    data = mnist.load(source(str(digits)))
+    assert data.meta["classes"] == ["0", "1", "2"]
+    assert data.name == "own:own"
+
+
+def header(*sizes: int) -> bytes:
+    return bytes((0, 0, 8, len(sizes))) + struct.pack(f">{len(sizes)}I", *sizes)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("train-images-idx3-ubyte", b"", ["is empty"]),
+        ("train-images-idx3-ubyte", header(1500, 28, 28) + bytes(784 * 1499), ["cut short", "1500 × 28 × 28"]),
+        ("train-images-idx3-ubyte", header(1500, 28, 28)[:9], ["cut short"]),
+        ("train-images-idx3-ubyte", b"\x89PNG" + bytes(100), ["no IDX file", "89 50 4e 47"]),
+        ("train-labels-idx1-ubyte", header(1500, 28, 28) + bytes(784 * 1500), ["no IDX file", "1 dimensions"]),
+        ("train-labels-idx1-ubyte", header(7) + bytes(7), ["1500 images", "7 labels"]),
+        ("t10k-images-idx3-ubyte", header(297, 32, 32) + bytes(297 * 1024), ["32×32"]),
+        ("t10k-images-idx3-ubyte", header(297, 28, 28) + bytes(297 * 784 + 1), ["too long"]),
+        ("t10k-images-idx3-ubyte", header(2**32 - 1, 2**32 - 1, 2**32 - 1), ["cut short"]),
+    ],
+)
+def test_damaged_files_are_named(name: str, content: bytes, words: list[str], digits: Path, decathlon: Command) -> None:
+    (digits / name).write_bytes(content)
+    answer = decathlon("train", "mnist-mlp", "--data", digits)
+    assert answer.status == 1
+    for word in [*words, name]:
+        assert word in answer.error
+    assert not Path("runs").exists()
+
+
+def test_damaged_gzip_is_named(digits: Path, decathlon: Command) -> None:
+    name = "train-images-idx3-ubyte"
+    (digits / f"{name}.gz").write_bytes(gzip.compress((digits / name).read_bytes())[:1000])
+    (digits / name).unlink()
+    answer = decathlon("train", "mnist-mlp", "--data", digits)
+    assert answer.status == 1
+    assert f"{name}.gz" in answer.error
+
+
+def test_missing_files_are_named(tmp_path: Path, decathlon: Command) -> None:
+    answer = decathlon("train", "mnist-mlp", "--data", tmp_path)
+    assert answer.status == 1
+    assert all(name in answer.error for name in mnist.FILES)
+
+
+@settings(max_examples=300, deadline=None)
+@given(content=st.binary(max_size=200), dimensions=st.integers(1, 3))
+def test_any_bytes_are_read_or_refused(
+    content: bytes, dimensions: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.write_bytes(content)
+    try:
+        values = mnist.read_idx(path, dimensions)
+    except ValueError as error:
+        message = str(error)
+    else:
+        message = f"{path} was read"
+        assert values.ndim == dimensions
+    assert str(path) in message
+
+
+@settings(max_examples=100, deadline=None)
+@given(shape=st.lists(st.integers(0, 5), min_size=1, max_size=3), packed=st.booleans())
+def test_written_is_read(shape: list[int], packed: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
+    values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    path = tmp_path_factory.getbasetemp() / "idx"
+    mnist.write_idx(path, values)
+    if packed:
+        path.with_suffix(".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path = path.with_suffix(".gz")
+    assert np.array_equal(mnist.read_idx(path, len(shape)), values)
+
+
+class Server(ThreadingHTTPServer):
+    """A download server that can be told to misbehave."""
+
+    files: dict[str, bytes]
+    faults: list[str]
+    asked: list[tuple[str, str | None]]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        span = self.headers.get("Range")
+        self.server.asked.append((self.path, span))
+        fault = self.server.faults.pop(0) if self.server.faults else ""
+        content = self.server.files.get(self.path.lstrip("/"))
+        if fault.isdigit() or content is None:
+            self.send_error(int(fault or 404))
+            return
+        start = int(span.removeprefix("bytes=").rstrip("-")) if span and fault != "norange" else 0
+        if start >= len(content) > 0:
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        body = content[start:]
+        if fault == "wrong":
+            body = bytes(len(body))
+        self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server(("127.0.0.1", 0), Handler)
+    made.files, made.faults, made.asked = {}, [], []
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+CONTENT = bytes(range(256)) * 1000
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+def get(server: Server, path: Path) -> Path:
+    return download.fetch([f"http://127.0.0.1:{server.server_port}/file"], path, MD5, wait=0.01)
+
+
+@pytest.mark.parametrize("faults", [[], ["503", "500"], ["wrong"], ["cut"], ["cut", "cut", "503"], ["cut", "norange"]])
+def test_download_gets_the_whole_file(faults: list[str], server: Server, tmp_path: Path) -> None:
+    server.files, server.faults = {"file": CONTENT}, list(faults)
+    path = get(server, tmp_path / "folder" / "file")
+    assert path.read_bytes() == CONTENT
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+    if faults == ["cut"]:
+        assert server.asked == [("/file", None), ("/file", f"bytes={len(CONTENT) // 2}-")]
+
+
+def test_download_goes_on_where_an_earlier_one_broke(server: Server, tmp_path: Path) -> None:
+    server.files = {"file": CONTENT}
+    (tmp_path / "file.part").write_bytes(CONTENT[:100_000])
+    assert get(server, tmp_path / "file").read_bytes() == CONTENT
+    assert server.asked == [("/file", "bytes=100000-")]
+
+
+@pytest.mark.parametrize("part", [CONTENT + b"more", bytes(len(CONTENT))])
+def test_a_wrong_part_is_thrown_away(part: bytes, server: Server, tmp_path: Path) -> None:
+    server.files = {"file": CONTENT}
+    (tmp_path / "file.part").write_bytes(part)
+    assert get(server, tmp_path / "file").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("faults", "word"), [(["404"], "404"), (["503"] * 9, "503"), (["wrong"] * 9, "damaged")])
+def test_download_gives_up_and_says_why(faults: list[str], word: str, server: Server, tmp_path: Path) -> None:
+    server.files, server.faults = {"file": CONTENT}, faults
+    with pytest.raises(ConnectionError, match=word):
+        get(server, tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+    assert len(server.asked) <= download.TRIES
+
+
+def test_mnist_is_fetched_verified_and_mended(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decathlon: Command
+) -> None:
+    made = sample.digits(tmp_path / "made")
+    packed = {name: gzip.compress((made / name).read_bytes()) for name in mnist.FILES}
+    sums = {n: (hashlib.md5(packed[n]).hexdigest(), download.md5(made / n)) for n in mnist.FILES}
+    server.files = {f"{name}.gz": content for name, content in packed.items()}
+    monkeypatch.setattr(mnist, "FILES", sums)
+    monkeypatch.setattr(mnist, "MIRRORS", (f"http://127.0.0.1:{server.server_port}/",))
+    command = ("data", "--data-dir", tmp_path / "folder", "--download")
+    assert decathlon(*command).status == 0
+    raw = tmp_path / "folder/MNIST/raw"
+    assert all(download.md5(raw / name) == sums[name][1] for name in sums)
+    assert not list(raw.glob("*.part"))
+    server.asked.clear()
+    assert decathlon(*command).status == 0
+    assert server.asked == [], "nothing is fetched twice"
+
+    damaged = raw / "train-images-idx3-ubyte"
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    (raw / f"{damaged.name}.gz").unlink()
+    answer = decathlon(*command)
+    assert answer.status == 0, answer.err
+    assert str(damaged) in answer.err
+    assert "fetching it again" in answer.err
+    assert download.md5(damaged) == sums[damaged.name][1]
+    assert [path for path, _ in server.asked] == [f"/{damaged.name}.gz"]
+
+
+def test_offline_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decathlon: Command) -> None:
+    monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/",))  # the discard port: nobody listens
+    monkeypatch.setattr(download, "TRIES", 1)
+    answer = decathlon("train", "mnist-mlp", "--data-dir", tmp_path)
+    assert answer.status == 1
+    for name in mnist.FILES:
+        assert f"{name}.gz" in answer.error
+    assert str(tmp_path / "MNIST" / "raw") in answer.error
+    assert "--data sample" in answer.error

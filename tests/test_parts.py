@@ -1,0 +1,225 @@
+"""The small parts: distortion, average, schedule, random streams, reading a picture of a digit."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Command
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+from decathlon import rules
+from decathlon.augment import to_float, warp
+from decathlon.data import Epoch, Split, digit, hold_out, shuffled, stream
+from decathlon.metrics import classification, confusion, worst
+from decathlon.optim import make_optimizer, set_lr, update_average
+from decathlon.recipe import Optimizer, UsageError, from_dict, get_task
+
+
+def test_warp_of_nothing_changes_nothing() -> None:
+    images = torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8)
+    assert torch.allclose(warp(images, 4), images / 255, atol=1e-5)
+
+
+def test_warp_shifts_by_pixels_and_groups_share() -> None:
+    images = torch.zeros(6, 1, 28, 28)
+    images[:, :, 14, 14] = 1
+    torch.manual_seed(0)
+    moved = warp(images, 3, shift=4.0)
+    places = [divmod(int(image.argmax()), 28) for image in moved[:, 0]]
+    assert places[0] == places[1]
+    assert places[2] == places[3]
+    assert len(set(places)) > 1
+    assert all(abs(y - 14) <= 4 and abs(x - 14) <= 4 for y, x in places)
+
+
+def test_warp_rotates_by_degrees() -> None:
+    bar = torch.zeros(1, 1, 28, 28)
+    bar[:, :, 13:15, 4:24] = 1
+    for seed in range(5):
+        torch.manual_seed(seed)
+        turned = warp(bar, 1, rotation=30.0)[0, 0]
+        y, x = (turned > 0.5).nonzero().float().T
+        slope = torch.atan2(((x - 13.5) * (y - 13.5)).sum(), (x - 13.5).square().sum()).rad2deg().abs()
+        torch.manual_seed(seed)
+        drawn = (torch.rand(6, 1)[0, 0] * 2 - 1).abs() * 30
+        assert abs(slope - drawn) < 3
+
+
+def test_warp_of_an_uneven_batch() -> None:
+    assert warp(torch.zeros(7, 1, 28, 28, dtype=torch.uint8), 4, rotation=5.0, elastic=1.0).shape == (7, 1, 28, 28)
+
+
+def test_one_cycle_climbs_and_falls() -> None:
+    options = Optimizer(lr=2.0, warmup=0.25)
+    optimizer = make_optimizer(nn.Linear(2, 2), options)
+    rates = []
+    for step in range(101):
+        set_lr(optimizer, options, step / 100)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert max(rates) == pytest.approx(2.0)
+    assert rates.index(max(rates)) == 25
+    assert rates[100] == pytest.approx(0.0, abs=1e-9)
+    assert rates[0] < 0.1
+
+
+def test_only_matrices_decay() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
+    groups = make_optimizer(network, Optimizer(weight_decay=0.1)).param_groups
+    assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(2, 0.1), (4, 0.0)]
+
+
+def test_average_follows_weights_and_statistics() -> None:
+    network = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    average = copy.deepcopy(network)
+    with torch.no_grad():
+        for value in network.state_dict().values():
+            value.copy_(torch.ones_like(value))
+    for step in range(1, 3000):
+        update_average(average, network, 0.99, step)
+    for value in average.state_dict().values():
+        assert torch.allclose(value.float(), torch.ones_like(value).float(), atol=1e-4)
+
+
+@given(one=st.lists(st.integers(0, 2**40), min_size=1, max_size=3), other=st.lists(st.integers(0, 2**40), max_size=3))
+def test_streams_differ(one: list[int], other: list[int]) -> None:
+    assert 0 <= stream(*one) < 2**63
+    assert (stream(*one) == stream(*other)) == (one == other)
+
+
+@settings(max_examples=50)
+@given(
+    count=st.integers(1, 60),
+    batch=st.integers(1, 20),
+    world=st.integers(1, 4),
+    start=st.integers(0, 3),
+    epoch=st.integers(0, 5),
+)
+def test_processes_share_every_batch(count: int, batch: int, world: int, start: int, epoch: int) -> None:
+    split = Split(torch.arange(count)[:, None], torch.arange(count))
+    whole = [b.targets.tolist() for b in shuffled(split, batch, Epoch(7, epoch, 0, 0, 1))]
+    shares = [
+        [b.targets.tolist() for b in shuffled(split, batch, Epoch(7, epoch, start, r, world))] for r in range(world)
+    ]
+    for number, expected in enumerate(whole[start:]):
+        assert sorted(n for share in shares for n in share[number]) == sorted(expected)
+    seen = [n for targets in whole for n in targets]
+    assert len(set(seen)) == len(seen)
+
+
+def test_hold_out_is_a_division() -> None:
+    split = Split(torch.arange(100)[:, None], torch.arange(100))
+    train, validation = hold_out(split)
+    assert (len(train), len(validation)) == (92, 8)
+    assert sorted([*train.targets.tolist(), *validation.targets.tolist()]) == list(range(100))
+    assert hold_out(split)[1].targets.tolist() == validation.targets.tolist()
+
+
+def test_metrics_by_hand() -> None:
+    logits = torch.tensor([[5.0, 0, 0], [0, 5, 0], [0, 9, 0], [0, 0, 1]])
+    split = Split(torch.zeros(4, 1), torch.tensor([0, 1, 2, 0]))
+    assert classification(logits, split.targets)["accuracy"] == 0.5
+    assert confusion(logits, split.targets).tolist() == [[1, 0, 1], [0, 1, 0], [0, 1, 0]]
+    found = worst(logits, split, 5)
+    assert [(index, predicted) for index, predicted, _ in found] == [(2, 1), (3, 2)]
+
+
+def test_recipes_refuse_nonsense() -> None:
+    default = get_task("mnist-mlp").recipe()
+    with pytest.raises(ValueError, match="did you mean 'epochs'"):
+        from_dict(default, {"epoch": 3})
+    with pytest.raises(ValueError, match=r"optimizer\.lr"):
+        from_dict(default, {"optimizer": {"lr": "high"}})
+    with pytest.raises(ValueError, match="object"):
+        from_dict(default, {"optimizer": 3})
+    with pytest.raises(UsageError, match="--epochs"):
+        from_dict(default, {"epochs": 0})
+
+
+def stroke(mode: str, ground: object, ink: object, size: tuple[int, int] = (400, 300)) -> Image.Image:
+    image = Image.new(mode, size, ground)  # type: ignore[arg-type]
+    image.paste(ink, (190, 60, 215, 240))  # type: ignore[call-overload]
+    return image
+
+
+PICTURES = {
+    "paper": stroke("L", 240, 10),
+    "chalk": stroke("L", 5, 250),
+    "colour": stroke("RGB", (250, 240, 200), (20, 30, 160)),
+    "transparent": stroke("RGBA", (0, 0, 0, 0), (0, 0, 0, 255)),
+    "white on transparent": stroke("RGBA", (0, 0, 0, 0), (255, 255, 255, 255)),
+    "palette": stroke("RGB", (250, 250, 250), (0, 0, 0)).quantize(4),
+    "one bit": stroke("1", 1, 0),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_any_picture_becomes_a_digit(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "one.png"
+    PICTURES[kind].save(path)
+    image, notes = digit.read_digit(str(path))
+    assert image.shape == (1, 28, 28)
+    pixels = image[0].float()
+    assert pixels[0].max() == 0, "the ground is dark"
+    assert pixels[8:20, 13:15].mean() > 200, "the stroke is bright and in the middle"
+    assert 15 <= (pixels.max(1).values > 100).sum() <= 20
+    inverted = kind in ("paper", "colour", "transparent", "palette", "one bit")
+    assert any("inverted" in note for note in notes) == inverted
+
+
+def test_a_28_by_28_picture_is_taken_as_it_is(tmp_path: Path) -> None:
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[3:9, 2:5] = 200
+    for name, values in (("dark", pixels), ("bright", 255 - pixels)):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+        assert np.array_equal(digit.read_digit(str(tmp_path / f"{name}.png"))[0][0].numpy(), pixels)
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "blank", "missing", "folder"])
+def test_a_bad_picture_is_told(damage: str, tmp_path: Path, decathlon: Command) -> None:
+    path = tmp_path / "picture.png"
+    noise = np.random.default_rng(0).integers(0, 255, (90, 90)).astype(np.uint8)
+    Image.fromarray(noise).save(path)
+    content = {"empty": b"", "text": b"no picture", "cut": path.read_bytes()[:2000]}
+    if damage in content:
+        path.write_bytes(content[damage])
+    elif damage == "blank":
+        Image.new("L", (50, 50), 200).save(path)
+    else:
+        path.unlink()
+        if damage == "folder":
+            path.mkdir()
+    train = decathlon("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--hidden", "16", "--out", "run")
+    assert train.status == 0
+    answer = decathlon("predict", "mnist-mlp", path, "--run", "run")
+    assert answer.status == 1
+    assert str(path) in answer.error
+    assert answer.out == ""
+
+
+def test_a_huge_picture_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    Image.new("1", (8000, 8000)).save(path)
+    with pytest.raises(ValueError, match="8000×8000"):
+        digit.read_digit(str(path))
+
+
+def test_wrong_shapes_are_said_in_one_sentence() -> None:
+    example = torch.zeros(2, 1, 28, 28)
+    with pytest.raises(ValueError, match=r"gives shape \(2, 5\) .* must give \(2, 10\)"):
+        rules.expect_shape(torch.zeros(2, 5), (2, 10), example)
+    with pytest.raises(ValueError, match="gives a list"):
+        rules.expect_shape([1], (2, 10), example)
+    with pytest.raises(ValueError, match="does not take an input"):
+        rules.operations(nn.Linear(3, 3), example)
+
+
+def test_to_float_scales_bytes_only() -> None:
+    assert to_float(torch.tensor([255], dtype=torch.uint8)).item() == 1.0
+    assert to_float(torch.tensor([0.3])).item() == pytest.approx(0.3)

@@ -1,0 +1,180 @@
+"""What goes wrong while training loses nothing, and is said in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Command
+from safetensors.torch import load_file
+
+from decathlon import checkpoint, progress
+from decathlon.data import Split
+from decathlon.recipe import get_task
+
+TRAIN = ("train", "mnist-mlp", "--data", "sample", "--hidden", "64")
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Have Ctrl-C pressed after this step."""
+    update = progress.Rows.update
+
+    def press(rows: progress.Rows, state: Any, sums: Any) -> None:
+        update(rows, state, sums)
+        if state.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(progress.Rows, "update", press)
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, steps = get_task("mnist-mlp"), 0
+    step = task.step
+
+    def spoiled(model: torch.nn.Module, batch: Split, recipe: Any) -> dict[str, torch.Tensor]:
+        nonlocal steps
+        steps += 1
+        losses = step(model, batch, recipe)
+        return {"loss": losses["loss"] * float("nan")} if steps == 3 + 30 else losses  # three are the estimate's
+
+    with monkeypatch.context() as patch:
+        patch.setattr(task, "step", spoiled)
+        answer = decathlon(*TRAIN, "--epochs", "3", "--out", "run")
+    assert answer.status == 1
+    assert "step 30 (epoch 2)" in answer.error
+    assert "run/checkpoint/step-00000021.safetensors" in answer.error
+    kept = load_file("run/checkpoint/step-00000021.safetensors")
+    assert all(value.isfinite().all() for value in kept.values())
+    assert not Path("run/summary.json").exists()
+    assert decathlon("train", "mnist-mlp", "--resume", "run").status == 0
+
+
+def test_a_far_too_high_learning_rate_is_told(decathlon: Command) -> None:
+    answer = decathlon(*TRAIN, "--optimizer.lr", "1e30", "--out", "run")
+    assert answer.status == 1
+    assert "--optimizer.lr" in answer.error
+
+
+def test_resume_of_another_task_is_refused(decathlon: Command) -> None:
+    assert decathlon(*TRAIN, "--epochs", "1", "--out", "run").status == 0
+    for command in (("train", "mnist-cnn", "--resume", "run"), ("predict", "mnist-cnn", "x.png", "--run", "run")):
+        answer = decathlon(*command)
+        assert answer.status == 2
+        assert "is a run of mnist-mlp, not of mnist-cnn" in answer.error
+
+
+def test_resume_keeps_the_recipe(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert decathlon(*TRAIN, "--epochs", "1", "--out", "run").status == 1
+    answer = decathlon("train", "mnist-mlp", "--resume", "run", "--epochs", "7")
+    assert answer.status == 2
+    assert "keeps its recipe" in answer.error
+    assert "epochs" in answer.error
+    assert decathlon("train", "mnist-mlp", "--resume", "run").status == 0
+    again = decathlon("train", "mnist-mlp", "--resume", "run", "--json")
+    assert again.status == 0
+    assert "finished already" in again.err
+    assert json.loads(again.out)["epochs"] == 1
+
+
+def test_a_second_run_in_the_same_folder_is_refused(decathlon: Command) -> None:
+    assert decathlon(*TRAIN, "--epochs", "1", "--out", "run").status == 0
+    answer = decathlon(*TRAIN, "--epochs", "1", "--out", "run")
+    assert answer.status == 2
+    assert "holds a run already" in answer.error
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "gone", "json"])
+def test_a_damaged_checkpoint_falls_back(damage: str, decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 50)
+        assert decathlon(*TRAIN, "--epochs", "3", "--out", "run").status == 1
+    last = checkpoint.last(Path("run"))
+    assert last is not None
+    assert last.name == "step-00000050.safetensors"
+    content = bytearray(last.read_bytes())
+    if damage == "cut":
+        last.write_bytes(content[:-100])
+    elif damage == "flip":
+        content[-50] ^= 1
+        last.write_bytes(content)
+    elif damage == "gone":
+        last.unlink()
+    else:
+        last.with_suffix(".json").write_text("{")
+    answer = decathlon("train", "mnist-mlp", "--resume", "run")
+    assert answer.status == 0, answer.err
+    assert "going back to the one before" in answer.err
+    assert decathlon(*TRAIN, "--epochs", "3", "--out", "whole").status == 0
+    one, other = (load_file(Path(run, "model.safetensors")) for run in ("whole", "run"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert Path("whole/metrics.jsonl").read_text() == Path("run/metrics.jsonl").read_text()
+
+
+def test_sigkill_loses_nothing(decathlon: Command, tmp_path: Path) -> None:
+    """Killed without warning while it trains: what is left resumes to the weights of a run nobody killed."""
+    command = [sys.executable, "-m", "decathlon", *TRAIN, "--epochs", "12", "--batch-size", "16", "--out", "killed"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        while not list(Path("killed").glob("checkpoint/step-*.json")):
+            assert running.poll() is None
+        running.kill()
+    assert not Path("killed/summary.json").exists()
+    assert decathlon("train", "mnist-mlp", "--resume", "killed").status == 0
+    assert decathlon(*command[3:-1], "whole").status == 0
+    one, other = (load_file(Path(run, "model.safetensors")) for run in ("whole", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("out", ["/proc/decathlon", "file/below"])
+def test_an_unwritable_folder_is_told_before_training(out: str, decathlon: Command) -> None:
+    Path("file").write_text("")
+    answer = decathlon(*TRAIN, "--out", out)
+    assert answer.status == 1
+    assert out.split("/")[1] in answer.error or "file" in answer.error
+
+
+def test_a_full_disk_keeps_the_checkpoint(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit on the size of files stands for the full disk: the writing fails in the same way."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, 30)
+        assert decathlon(*TRAIN, "--epochs", "2", "--out", "run").status == 1
+    before = sorted(path.name for path in Path("run/checkpoint").iterdir())
+    command = [sys.executable, "-m", "decathlon", "train", "mnist-mlp", "--resume", "run"]
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=full)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("decathlon: could not write run/checkpoint/")
+    assert sorted(path.name for path in Path("run/checkpoint").iterdir()) == before
+    assert decathlon("train", "mnist-mlp", "--resume", "run").status == 0
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_damaged_run_is_named(name: str, decathlon: Command) -> None:
+    assert decathlon(*TRAIN, "--epochs", "1", "--out", "run").status == 0
+    path = Path("run", name)
+    path.write_bytes(path.read_bytes()[:20])
+    answer = decathlon("evaluate", "run")
+    assert answer.status == 1
+    assert f"run/{name} is damaged" in answer.error
+
+
+def test_an_unfinished_run_is_told(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert decathlon(*TRAIN, "--out", "run").status == 1
+    answer = decathlon("evaluate", "run")
+    assert answer.status == 1
+    assert "--resume" in answer.error

@@ -1,0 +1,109 @@
+"""The scoreboard says what the summaries prove, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Command
+
+from decathlon.scoreboard import BEGIN, END, rows, words
+
+
+def summary(seed: int, value: float, **changes: Any) -> dict[str, Any]:
+    return {
+        "task": "mnist-mlp",
+        "data": "mnist",
+        "metric": "accuracy",
+        "value": value,
+        "bar": 0.98,
+        "seed": seed,
+        "overrides": {},
+        "model": None,
+        "counts": True,
+        "train_seconds": 10.0,
+        "seconds_to_bar": 2.0,
+        "parameters": 407050,
+        "hardware": "a laptop",
+        "threads": 2,
+    } | changes
+
+
+def test_mean_and_deviation() -> None:
+    (row,) = rows([summary(0, 0.98), summary(1, 0.99), summary(2, 1.0)])
+    assert row["value"] == pytest.approx(0.99)
+    assert row["deviation"] == pytest.approx(0.01)
+    assert (row["n"], row["passed"]) == (3, True)
+    assert words([row])[0]["test"] == "99.00 % ± 1.00 (n = 3)"
+
+
+def test_one_seed_below_the_bar_is_a_miss() -> None:
+    (row,) = rows([summary(0, 0.979), summary(1, 0.999)])
+    assert row["passed"] is False
+
+
+def test_a_single_run_has_no_deviation() -> None:
+    (row,) = rows([summary(0, 0.99)])
+    assert row["deviation"] is None
+    assert "±" not in words([row])[0]["test"]
+
+
+def test_what_differs_is_not_mixed() -> None:
+    table = rows(
+        [
+            summary(0, 0.99),
+            summary(0, 0.98, data="mnist-sample"),
+            summary(0, 0.97, overrides={"hidden": 32}),
+            summary(0, 0.96, hardware="a GPU"),
+            summary(0, 0.95, task="mnist-cnn"),
+        ]
+    )
+    assert [row["n"] for row in table] == [1] * 5
+    assert [row["task"] for row in table] == ["mnist-mlp"] * 4 + ["mnist-cnn"]
+    assert any("hidden 32" in row["task"] for row in words(table))
+
+
+def test_the_same_seed_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="same seed"):
+        rows([summary(0, 0.98), summary(0, 0.99)])
+
+
+def test_written_checked_and_stale(decathlon: Command) -> None:
+    folder = Path("results/mnist-mlp")
+    folder.mkdir(parents=True)
+    (folder / "seed0.json").write_text(json.dumps(summary(0, 0.99)))
+    Path("README.md").write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    assert decathlon("scoreboard", "--check", "README.md").status == 1
+    assert decathlon("scoreboard", "--write", "README.md", "--html", "page.html").status == 0
+    assert decathlon("scoreboard", "--check", "README.md").status == 0
+    text = Path("README.md").read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "99.00 %" in text
+    assert "99.00 %" in Path("page.html").read_text()
+    (folder / "seed1.json").write_text(json.dumps(summary(1, 0.97)))
+    stale = decathlon("scoreboard", "--check", "README.md")
+    assert stale.status == 1
+    assert "stale" in stale.error
+
+
+def test_bad_files_are_named(decathlon: Command) -> None:
+    folder = Path("results/mnist-mlp")
+    folder.mkdir(parents=True)
+    (folder / "seed0.json").write_text("{}")
+    assert "seed0.json is no run summary" in decathlon("scoreboard").error
+    (folder / "seed0.json").write_text(json.dumps(summary(0, 0.99)))
+    Path("README.md").write_text("no markers")
+    assert "has no place for the scoreboard" in decathlon("scoreboard", "--write", "README.md").error
+
+
+def test_committed_results_are_whole() -> None:
+    for path in (ROOT / "results").glob("*/*.json"):
+        found = json.loads(path.read_text())
+        assert found["task"] == path.parent.name
+        assert found["split"] == "test"
+        assert found["commit"], path
+        assert not found["commit"].endswith("+"), f"{path} was measured with changes that were not committed"
+        assert found["value"] == found["metrics"][found["metric"]]
