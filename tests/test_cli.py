@@ -63,6 +63,7 @@ def test_list_is_in_the_curriculums_order(decathlon: Command) -> None:
         (["train", "mnist-mlp", "--batch-size", "-4"], ["--batch-size", "at least 1"]),
         (["train", "mnist-mlp", "--ema", "1.5"], ["--ema"]),
         (["train", "mnist-mlp", "--optimizer.lr", "nan"], ["--optimizer.lr"]),
+        (["train", "mnist-mlp", "--devices", "0"], ["--devices"]),
         (["evaluate"], ["run folder"]),
         (["predict", "mnist-mlp"], ["at least one input"]),
         (["predict", "nothing", "x.png"], ["unknown task"]),
@@ -214,6 +215,13 @@ def test_two_processes(tmp_path: Path) -> None:
     assert json.loads(line)["devices"] == 2
     assert json.loads(line)["value"] > 0.6
     assert len(Path("run/metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_mixed_precision_trains(decathlon: Command) -> None:
+    done = decathlon(*FAST, "--precision", "bf16-mixed", "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["overrides"]["precision"] == "bf16-mixed"
+    assert json.loads(decathlon("evaluate", "run", "--json").out)["value"] == json.loads(done.out)["value"]
 
 
 def test_makefile_names_what_readme_promises() -> None:

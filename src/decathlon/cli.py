@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import json
-import re
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
 from decathlon import __version__
+from decathlon.flags import first, parse, peek
 from decathlon.recipe import UsageError, get_task, nearest, task_ids
 
-T = TypeVar("T")
 HELP = """usage: decathlon COMMAND [OPTIONS]
 
   list                    the tasks: network, data, metric, bar
@@ -72,47 +68,6 @@ def run_command(argv: list[str]) -> int:
         return 2 if isinstance(error, UsageError) else 1
 
 
-def parse(kind: type[T], args: list[str], prog: str) -> T:
-    """Read a command's options into a dataclass.
-
-    Raises:
-        UsageError: One line says which option is wrong; an unknown one gets the nearest name.
-    """
-    said, config = io.StringIO(), (tyro.conf.FlagCreatePairsOff,)
-    try:
-        with contextlib.redirect_stderr(said):
-            options, unknown = tyro.cli(
-                kind, args=args, prog=f"decathlon {prog}", config=config, return_unknown_args=True
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        # tyro explains in a box; what is above the box's first rule is the reason
-        text = re.split(r"[├─]{5,}", re.sub(r"╭.*╮", "", said.getvalue()))[0]
-        raise UsageError(f"{' '.join(text.replace('│', ' ').split())} (see decathlon {prog} --help)") from None
-    if unknown:
-        flags = re.findall(r"--[a-z][\w.-]*", _help(kind, prog))
-        word = unknown[0].split("=")[0]
-        hint = nearest(word, sorted(set(flags))) if word.startswith("-") else ""
-        what = "flag" if word.startswith("-") else "argument"
-        raise UsageError(f"unknown {what} {word!r}{hint} (see decathlon {prog} --help)")
-    return options
-
-
-def _help(kind: type, prog: str) -> str:
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        tyro.cli(kind, args=["--help"], prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
-    return said.getvalue()
-
-
-def first(args: list[str], prog: str, what: str = "TASK") -> tuple[str, list[str]]:
-    """The first argument and the rest."""
-    if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
-        raise UsageError(f"decathlon {prog} needs a {what} first; tasks: {', '.join(task_ids())}")
-    return args[0], args[1:]
-
-
 def show(value: Any, as_json: bool, words: Callable[[], None]) -> None:
     """Print a result, for programs or for people."""
     if as_json:
@@ -151,7 +106,7 @@ def train_command(args: list[str]) -> int:
 
     from decathlon import train
 
-    default = train.base_recipe(task, _peek(rest, "--data"))
+    default = train.base_recipe(task, peek(rest, "--data"))
     kind = dataclasses.make_dataclass(
         "Train",
         [
@@ -166,16 +121,6 @@ def train_command(args: list[str]) -> int:
     speak = rank_zero_only(show)  # of several processes one speaks
     speak(result, chosen.common.json, lambda: None if chosen.options.dry_run else print_result(result))
     return 0
-
-
-def _peek(args: list[str], flag: str) -> str:
-    """The value of an option before the options are parsed; here: which recipe the others start from."""
-    for place, word in enumerate(args):
-        if word == flag and place + 1 < len(args):
-            return args[place + 1]
-        if word.startswith(f"{flag}="):
-            return word.partition("=")[2]
-    return ""
 
 
 def print_result(result: dict[str, Any]) -> None:

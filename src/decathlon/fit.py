@@ -54,7 +54,8 @@ def fit(
     optimizer = make_optimizer(model, recipe.optimizer)
     if resume and (found := checkpoint.load(folder)):
         state, sums = checkpoint.restore(found, model, average, optimizer, folder)
-    if recipe.compile:
+    compiling = recipe.compile
+    if compiling:
         model.compile()
     network, stepper = fabric.setup(model, optimizer)
     rows = Rows(card.id, recipe.epochs * steps, fabric.is_global_zero)
@@ -84,12 +85,12 @@ def fit(
                 if recipe.ema:
                     update_average(average, model, recipe.ema, state.step)
                 add(sums, losses, state.step)
-                if recipe.compile and state.step == 1:
-                    clock = time.perf_counter()  # the first step compiled
+                if compiling:  # which the first step did: no training time
+                    clock, compiling = time.perf_counter() - state.train_seconds, False
                 if state.step % CHECK_EVERY == 0:
                     check_finite(sums, state, folder)
                 rows.update(state, sums)
-                if interrupt.is_set():
+                if any_process(interrupt.is_set(), fabric):
                     state.train_seconds = time.perf_counter() - clock
                     save()
                     raise Interrupted(f"interrupted at step {state.step}; continue: --resume {folder}")
@@ -124,6 +125,14 @@ def measure(task: Task, model: nn.Module, data: Data, split: str, recipe: Recipe
         with torch.no_grad(), fabric.autocast():
             metrics = task.evaluate(model, data, split, recipe)
     return fabric.broadcast(metrics)
+
+
+def any_process(asked: bool, fabric: Fabric) -> bool:
+    """Whether any process was interrupted: all must stop at the same step, or they would wait for each other."""
+    if fabric.world_size == 1:
+        return asked
+    votes = fabric.all_reduce(torch.tensor(float(asked), device=fabric.device), reduce_op="sum")
+    return bool(torch.as_tensor(votes) > 0)
 
 
 def add(sums: dict[str, Tensor], losses: dict[str, Tensor], step: int) -> None:

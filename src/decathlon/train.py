@@ -63,6 +63,8 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
             say(f"{folder} is finished already: nothing to resume")
             return run.read_json(folder / "summary.json") | {"folder": str(folder)}
         network_file = f"{folder / 'model.py'}:{options.model.rpartition(':')[2]}" if options.model else None
+    if not 1 <= options.devices <= recipe.batch_size:
+        raise UsageError(f"--devices must be from 1 to the batch size, {recipe.batch_size}")
     fabric = Fabric(accelerator="auto", devices=options.devices, precision=recipe.precision)
     fabric.launch()
     with fabric.rank_zero_first():

@@ -1,0 +1,65 @@
+"""Reading a command's arguments: tyro makes the flags from a dataclass, and what is wrong with them fits in a line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from typing import TypeVar
+
+import tyro
+
+from decathlon.recipe import UsageError, nearest, task_ids
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], args: list[str], prog: str) -> T:
+    """Read a command's options into a dataclass.
+
+    Raises:
+        UsageError: One line says which option is wrong; an unknown one gets the nearest name.
+    """
+    said, config = io.StringIO(), (tyro.conf.FlagCreatePairsOff,)
+    try:
+        with contextlib.redirect_stderr(said):
+            options, unknown = tyro.cli(
+                kind, args=args, prog=f"decathlon {prog}", config=config, return_unknown_args=True
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        # tyro explains in a box; what is above the box's first rule is the reason
+        text = re.split(r"[├─]{5,}", re.sub(r"╭.*╮", "", said.getvalue()))[0]
+        raise UsageError(f"{' '.join(text.replace('│', ' ').split())} (see decathlon {prog} --help)") from None
+    if unknown:
+        flags = re.findall(r"--[a-z][\w.-]*", _help(kind, prog))
+        word = unknown[0].split("=")[0]
+        hint = nearest(word, sorted(set(flags))) if word.startswith("-") else ""
+        what = "flag" if word.startswith("-") else "argument"
+        raise UsageError(f"unknown {what} {word!r}{hint} (see decathlon {prog} --help)")
+    return options
+
+
+def _help(kind: type, prog: str) -> str:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        tyro.cli(kind, args=["--help"], prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+    return said.getvalue()
+
+
+def first(args: list[str], prog: str) -> tuple[str, list[str]]:
+    """The task that a command names first, and the rest."""
+    if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
+        raise UsageError(f"decathlon {prog} needs a TASK first; tasks: {', '.join(task_ids())}")
+    return args[0], args[1:]
+
+
+def peek(args: list[str], flag: str) -> str:
+    """The value of an option before the options are parsed; here: which recipe the others start from."""
+    for place, word in enumerate(args):
+        if word == flag and place + 1 < len(args):
+            return args[place + 1]
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return ""
