@@ -14,15 +14,15 @@ from decathlon.data import Split
 BATCH = 1000  # examples at once: more is no faster, and less fits anywhere
 
 
-def outputs(network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+def outputs(network: Callable[[Tensor], Tensor], inputs: Tensor, batch: int = BATCH) -> Tensor:
     """What `network` gives for all inputs, computed a batch at a time: float32 (N, …)."""
-    return torch.cat([network(batch).float() for batch in inputs.split(BATCH)])
+    return torch.cat([network(part).float() for part in inputs.split(batch)])
 
 
 def classification(logits: Tensor, targets: Tensor) -> dict[str, float]:
     """Accuracy and cross-entropy of logits (N, classes) against targets (N,)."""
     accuracy = multiclass_accuracy(logits, targets, num_classes=logits.shape[1], average="micro")
-    return {"accuracy": accuracy.item(), "loss": F.cross_entropy(logits, targets).item()}
+    return {"accuracy": round(accuracy.item(), 7), "loss": F.cross_entropy(logits, targets).item()}
 
 
 def confusion(logits: Tensor, targets: Tensor) -> Tensor:

