@@ -18,4 +18,8 @@ def digit(folder: Path) -> str:
     return str(path)
 
 
-INPUTS: dict[str, Callable[[Path], str]] = {"mnist": digit}
+def review(folder: Path) -> str:
+    return "The plot was not bad and the music was really moving ."
+
+
+INPUTS: dict[str, Callable[[Path], str]] = {"mnist": digit, "imdb": review}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Command
 
-from decathlon.recipe import CURRICULUM, task_ids
+from decathlon.recipe import CURRICULUM, get_task, task_ids
 
 FAST = ("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--out", "run")
 
@@ -63,12 +63,19 @@ def test_list_is_in_the_curriculums_order(decathlon: Command) -> None:
         (["train", "mnist-mlp", "--batch-size", "-4"], ["--batch-size", "at least 1"]),
         (["train", "mnist-mlp", "--ema", "1.5"], ["--ema"]),
         (["train", "mnist-mlp", "--optimizer.lr", "nan"], ["--optimizer.lr"]),
+        (["train", "mnist-mlp", "--optimizer.beta2", "1.5"], ["--optimizer.beta2"]),
+        (["train", "mnist-mlp", "--groups", "0"], ["--groups", "at least 1"]),
+        (["train", "mnist-mlp", "--hidden", "0"], ["--hidden", "at least 1"]),
+        (["train", "mnist-mlp", "--shift", "nan"], ["--shift"]),
+        (["train", "mnist-mlp", "--smoothing", "3"], ["--smoothing"]),
+        (["train", "mnist-autoencoder", "--data", "sample", "--labelled", "5"], ["--labelled", "10"]),
         (["train", "mnist-mlp", "--devices", "0"], ["--devices"]),
         (["evaluate"], ["run folder"]),
         (["predict", "mnist-mlp"], ["at least one input"]),
         (["predict", "nothing", "x.png"], ["unknown task"]),
         (["all", "--data", "mine"], ["official"]),
         (["report"], ["run folder"]),
+        (["data", "mnits"], ["unknown data set 'mnits'", "'mnist'"]),
     ],
 )
 def test_wrong_commands_end_with_2(command: list[str], words: list[str], decathlon: Command) -> None:
@@ -156,8 +163,6 @@ def test_result_is_said_in_words(decathlon: Command) -> None:
 def test_all_trains_every_task(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from decathlon.recipe import get_task
-
     for name in task_ids():
         task, short = get_task(name), replace(get_task(name).sample_recipe(), epochs=1)
         monkeypatch.setattr(task, "sample_recipe", lambda short=short: short)
@@ -200,7 +205,9 @@ def test_predict_takes_the_newest_run(decathlon: Command, tmp_path: Path) -> Non
 
 
 def test_data_says_what_is_there(decathlon: Command) -> None:
-    (row,) = json.loads(decathlon("data", "--json").out)
+    rows = json.loads(decathlon("data", "--json").out)
+    assert [row["data"] for row in rows] == list(dict.fromkeys(get_task(name).CARD.dataset for name in task_ids()))
+    (row,) = json.loads(decathlon("data", "mnist", "--json").out)
     assert row["data"] == "mnist"
     assert row["found"] is False
     assert "train-images-idx3-ubyte" in row["what"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
+import json
 import struct
 import threading
 from collections.abc import Iterator
@@ -82,6 +84,51 @@ def test_damaged_gzip_is_named(digits: Path, decathlon: Command) -> None:
     answer = decathlon("train", "mnist-mlp", "--data", digits)
     assert answer.status == 1
     assert f"{name}.gz" in answer.error
+
+
+def test_flipped_gzip_is_named(digits: Path, decathlon: Command) -> None:
+    name = "train-images-idx3-ubyte"
+    packed = bytearray(gzip.compress((digits / name).read_bytes()))
+    for place in range(2000, 2100):
+        packed[place] ^= 255
+    (digits / f"{name}.gz").write_bytes(packed)
+    (digits / name).unlink()
+    answer = decathlon("train", "mnist-mlp", "--data", digits)
+    assert answer.status == 1
+    assert f"{name}.gz" in answer.error
+
+
+def test_until_bar_needs_a_bar(digits: Path, decathlon: Command) -> None:
+    answer = decathlon("train", "mnist-mlp", "--data", digits, "--until-bar")
+    assert answer.status == 2
+    assert "there is no bar" in answer.error
+
+
+def test_own_data_have_no_bar_and_are_found_from_elsewhere(
+    digits: Path, decathlon: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    command = ("train", "mnist-mlp", "--data", "own", "--epochs", "8", "--hidden", "64", "--out", "run", "--json")
+    done = decathlon(*command)
+    assert done.status == 0, done.err
+    summary = json.loads(done.out)
+    assert (summary["bar"], summary["passed"], summary["seconds_to_bar"]) == (None, None, None)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert json.loads(decathlon("evaluate", "../run", "--json").out)["value"] == summary["value"]
+
+
+def test_a_full_disk_is_not_taken_for_the_network(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files = {"file": CONTENT}
+
+    def full(url: str, part: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(part))
+
+    monkeypatch.setattr(download, "_get", full)
+    with pytest.raises(OSError, match="No space left"):
+        get(server, tmp_path / "file")
 
 
 def test_missing_files_are_named(tmp_path: Path, decathlon: Command) -> None:
@@ -216,7 +263,7 @@ def test_mnist_is_fetched_verified_and_mended(
     server.files = {f"{name}.gz": content for name, content in packed.items()}
     monkeypatch.setattr(mnist, "FILES", sums)
     monkeypatch.setattr(mnist, "MIRRORS", (f"http://127.0.0.1:{server.server_port}/",))
-    command = ("data", "--data-dir", tmp_path / "folder", "--download")
+    command = ("data", "mnist", "--data-dir", tmp_path / "folder", "--download")
     assert decathlon(*command).status == 0
     raw = tmp_path / "folder/MNIST/raw"
     assert all(download.md5(raw / name) == sums[name][1] for name in sums)

@@ -55,7 +55,7 @@ class Functional(nn.Module):
 
 def test_functional_calls_are_seen() -> None:
     _, seen = operations(Functional(), torch.zeros(2, 1, 28, 28))
-    assert seen == {"convolution": 1, "fully connected": 1, "tanh": 1, "amax": 1}
+    assert seen == {"convolution": 1, "fully connected": 1, "tanh": 1, "maximum": 1}
     assert get_task("mnist-mlp").rules(Functional(), META)
     assert get_task("mnist-cnn").rules(Functional(), META)
 
@@ -70,7 +70,9 @@ def test_functional_calls_are_seen() -> None:
             "3 fully",
         ),
         ("mnist-mlp", nn.Sequential(nn.Flatten(), nn.Linear(784, 9), nn.Sigmoid(), nn.Linear(9, 10)), "sigmoid"),
+        ("mnist-mlp", nn.Sequential(nn.Flatten(), nn.Linear(784, 9), nn.Linear(9, 10)), "no ReLU"),
         ("mnist-cnn", MLP(), "no convolution"),
+        ("mnist-cnn", nn.Sequential(CNN(), nn.Dropout(0.5)), "dropout"),
         ("mnist-cnn", nn.Sequential(nn.BatchNorm2d(1), CNN()), "batch norm"),
         ("mnist-autoencoder", Autoencoder(code=129), "129 values"),
     ],
@@ -78,6 +80,11 @@ def test_functional_calls_are_seen() -> None:
 def test_broken_promises_are_named(task: str, network: nn.Module, reason: str) -> None:
     broken = get_task(task).rules(network, META)
     assert any(reason in line for line in broken), broken
+
+
+def test_dropout_is_a_trick_of_the_mlps_training() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 9), nn.ReLU(), nn.Dropout(0.5), nn.Linear(9, 10))
+    assert get_task("mnist-mlp").rules(network, META) == []
 
 
 def test_counting_leaves_the_network_as_it_was() -> None:

@@ -10,10 +10,16 @@ from conftest import Command
 from inputs import digit
 
 MLP = """
+from __future__ import annotations
+from dataclasses import dataclass
 from torch import nn
 
+@dataclass
+class Size:
+    hidden: int = 100
+
 def good():
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 10))
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, Size().hidden), nn.ReLU(), nn.Linear(100, 10))
 
 def deep():
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 50), nn.ReLU(), nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 10))

@@ -18,7 +18,7 @@ from decathlon import rules
 from decathlon.augment import to_float, warp
 from decathlon.data import Epoch, Split, digit, hold_out, shuffled, stream
 from decathlon.metrics import classification, confusion, worst
-from decathlon.optim import make_optimizer, set_lr, update_average
+from decathlon.optim import make_optimizers, set_lr, update_average
 from decathlon.recipe import Optimizer, UsageError, from_dict, get_task
 
 
@@ -56,12 +56,22 @@ def test_warp_of_an_uneven_batch() -> None:
     assert warp(torch.zeros(7, 1, 28, 28, dtype=torch.uint8), 4, rotation=5.0, elastic=1.0).shape == (7, 1, 28, 28)
 
 
+def test_warp_takes_colours() -> None:
+    images = torch.rand(6, 3, 20, 28)
+    torch.manual_seed(0)
+    together = warp(images, 3, rotation=10.0, elastic=1.0)
+    torch.manual_seed(0)
+    green = warp(images[:, 1:2], 3, rotation=10.0, elastic=1.0)
+    assert together.shape == images.shape
+    assert torch.allclose(together[:, 1:2], green)
+
+
 def test_one_cycle_climbs_and_falls() -> None:
     options = Optimizer(lr=2.0, warmup=0.25)
-    optimizer = make_optimizer(nn.Linear(2, 2), options)
+    (optimizer,) = make_optimizers(nn.Linear(2, 2), options)
     rates = []
     for step in range(101):
-        set_lr(optimizer, options, step / 100)
+        set_lr([optimizer], options, step / 100)
         rates.append(optimizer.param_groups[0]["lr"])
     assert max(rates) == pytest.approx(2.0)
     assert rates.index(max(rates)) == 25
@@ -71,8 +81,21 @@ def test_one_cycle_climbs_and_falls() -> None:
 
 def test_only_matrices_decay() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
-    groups = make_optimizer(network, Optimizer(weight_decay=0.1)).param_groups
-    assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(2, 0.1), (4, 0.0)]
+    (optimizer,) = make_optimizers(network, Optimizer(weight_decay=0.1))
+    assert [(len(g["params"]), g["weight_decay"]) for g in optimizer.param_groups] == [(2, 0.1), (4, 0.0)]
+
+
+def test_sparse_embeddings_get_a_lazy_optimizer() -> None:
+    network = nn.Sequential(nn.Embedding(1000, 4, sparse=True), nn.Linear(4, 2))
+    dense, lazy = make_optimizers(network, Optimizer())
+    assert isinstance(lazy, torch.optim.SparseAdam)
+    assert sum(len(group["params"]) for group in dense.param_groups) == 2
+    before = network[0].weight.detach().clone()
+    network(torch.tensor([3, 7])).sum().backward()
+    assert network[0].weight.grad.is_sparse
+    lazy.step()
+    changed = (network[0].weight != before).any(1).nonzero()[:, 0].tolist()
+    assert changed == [3, 7]
 
 
 def test_average_follows_weights_and_statistics() -> None:
@@ -156,6 +179,7 @@ PICTURES = {
     "white on transparent": stroke("RGBA", (0, 0, 0, 0), (255, 255, 255, 255)),
     "palette": stroke("RGB", (250, 250, 250), (0, 0, 0)).quantize(4),
     "one bit": stroke("1", 1, 0),
+    "16 bits": Image.fromarray(np.where(np.asarray(stroke("L", 1, 0)), 60_000, 900).astype(np.uint16)),
 }
 
 
@@ -169,7 +193,7 @@ def test_any_picture_becomes_a_digit(kind: str, tmp_path: Path) -> None:
     assert pixels[0].max() == 0, "the ground is dark"
     assert pixels[8:20, 13:15].mean() > 200, "the stroke is bright and in the middle"
     assert 15 <= (pixels.max(1).values > 100).sum() <= 20
-    inverted = kind in ("paper", "colour", "transparent", "palette", "one bit")
+    inverted = kind in ("paper", "colour", "transparent", "palette", "one bit", "16 bits")
     assert any("inverted" in note for note in notes) == inverted
 
 

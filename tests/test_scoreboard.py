@@ -65,6 +65,30 @@ def test_what_differs_is_not_mixed() -> None:
     assert any("hidden 32" in row["task"] for row in words(table))
 
 
+def test_a_run_until_the_bar_is_a_row_of_its_own() -> None:
+    table = rows([summary(0, 0.99), summary(1, 0.981, until_bar=True), summary(2, 0.98, threads=4)])
+    assert [row["n"] for row in table] == [1, 1, 1]
+    assert any("until the bar" in row["task"] for row in words(table))
+
+
+def test_a_broken_rule_is_not_a_clearance(decathlon: Command) -> None:
+    broken = summary(0, 0.99, model="net.py:net", broken_rules=["it has 3 layers"], counts=False)
+    (row,) = rows([broken])
+    assert words([row])[0][""] == "breaks the rules"
+    assert "net.py:net" in words([row])[0]["task"]
+    folder = Path("results/mnist-mlp")
+    folder.mkdir(parents=True)
+    (folder / "seed0.json").write_text(json.dumps(broken))
+    assert decathlon("scoreboard", "--html", "page.html").status == 0
+    assert "breaks the rules" in Path("page.html").read_text()
+    assert "cleared" not in Path("page.html").read_text()
+
+
+def test_the_fields_of_the_design_are_enough() -> None:
+    least = {k: v for k, v in summary(0, 0.99).items() if k not in ("overrides", "model", "counts", "hardware")}
+    assert len(rows([least])) == 1
+
+
 def test_the_same_seed_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="same seed"):
         rows([summary(0, 0.98), summary(0, 0.99)])

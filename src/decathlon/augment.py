@@ -28,7 +28,7 @@ def warp(
     smooth random field (Simard, Steinkraus and Platt 2003, section 2), here a cubic interpolation of a coarse one.
 
     Args:
-        images: uint8 or float (N, 1, H, W). N is a multiple of `groups`, or each image is distorted for itself.
+        images: uint8 or float (N, C, H, W). N is a multiple of `groups`, or each image is distorted for itself.
         groups: Different distortions in the batch.
         rotation: Degrees.
         scale: Fraction of the size, drawn for width and height apart.
@@ -38,9 +38,9 @@ def warp(
         knots: The bending field is drawn on `knots` × `knots` places.
 
     Returns:
-        float32 (N, 1, H, W), uint8 scaled to 0..1; what comes in from outside is 0.
+        float32 (N, C, H, W), uint8 scaled to 0..1; what comes in from outside is 0.
     """
-    count, _, height, width = images.shape
+    count, channels, height, width = images.shape
     groups = groups if count % groups == 0 else count
     device, side = images.device, max(height, width)
     # Drawn and computed on the CPU, in numpy: on so few numbers each of torch's calls costs more than its arithmetic.
@@ -55,9 +55,9 @@ def warp(
     # (groups · 2, 3 + knots²) @ (3 + knots², H·W) -> (groups, H, W, 2)
     grid = (torch.cat([matrix, bend], 1) @ basis(knots, height, width)).view(groups, 2, height, width)
     grid = grid.permute(0, 2, 3, 1).to(device)
-    # (N, 1, H, W) -> (groups, N / groups, H, W)
-    dealt = to_float(images).view(groups, count // groups, height, width)
-    return F.grid_sample(dealt, grid, align_corners=False).view(count, 1, height, width)
+    # (N, C, H, W) -> (groups, N / groups · C, H, W)
+    dealt = to_float(images).view(groups, count // groups * channels, height, width)
+    return F.grid_sample(dealt, grid, align_corners=False).view(count, channels, height, width)
 
 
 @functools.cache

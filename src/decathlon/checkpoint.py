@@ -27,14 +27,16 @@ class State:
 
 
 def pack(
-    model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, sums: dict[str, Tensor]
+    model: nn.Module, average: nn.Module, optimizers: list[torch.optim.Optimizer], sums: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """All tensors of a checkpoint under one flat set of names."""
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     if average is not model:
         tensors |= {f"average/{name}": tensor for name, tensor in average.state_dict().items()}
-    for number, entry in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{number}/{name}": t for name, t in entry.items() if isinstance(t, Tensor)}
+    for which, optimizer in enumerate(optimizers):
+        for number, entry in optimizer.state_dict()["state"].items():
+            values = {name: torch.as_tensor(value) for name, value in entry.items() if value is not None}
+            tensors |= {f"optimizer/{which}/{number}/{name}": value for name, value in values.items()}
     return tensors | {f"sums/{name}": tensor for name, tensor in sums.items()}
 
 
@@ -42,10 +44,9 @@ def restore(
     found: tuple[dict[str, Tensor], dict[str, Any]],
     model: nn.Module,
     average: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    folder: Path,
+    optimizers: list[torch.optim.Optimizer],
 ) -> tuple[State, dict[str, Tensor]]:
-    """The inverse of `pack`; also forgets the lines that were written after the checkpoint."""
+    """The inverse of `pack`."""
     tensors, values = found
 
     def part(prefix: str) -> dict[str, Tensor]:
@@ -54,14 +55,18 @@ def restore(
     model.load_state_dict(part("model/"))
     if average is not model:
         average.load_state_dict(part("average/"))
-    entries: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in part("optimizer/").items():
-        number, _, key = name.partition("/")
-        entries.setdefault(int(number), {})[key] = tensor
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": entries})
+    for which, optimizer in enumerate(optimizers):
+        entries: dict[int, dict[str, Any]] = {}
+        for name, tensor in part(f"optimizer/{which}/").items():
+            number, _, key = name.partition("/")
+            lazy = isinstance(optimizer, torch.optim.SparseAdam) and key == "step"  # which counts in a plain number
+            entries.setdefault(int(number), {})[key] = tensor.item() if lazy else tensor
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": entries})
+        for parameter, entry in optimizer.state.items():  # fused steps need the memory layout of the parameter
+            for key, value in entry.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    entry[key] = torch.empty_like(parameter).copy_(value)
     state = State(**{name: values[name] for name in asdict(State())})
-    for name in ("metrics.jsonl", "timing.jsonl"):
-        run.keep_lines(folder / name, state.epoch)
     device = next(model.parameters()).device
     return state, {name: tensor.to(device) for name, tensor in part("sums/").items()}
 
@@ -81,17 +86,17 @@ def save(folder: Path, tensors: dict[str, Tensor], state: State, task_id: str) -
         old.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
-def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The last undamaged checkpoint; says when a later one is damaged. None where there is none at all."""
+def load(folder: Path, task_id: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The last undamaged checkpoint of this task; says when a later one is damaged. None where there is none at all."""
     for path in sorted((folder / "checkpoint").glob("step-*.json"), reverse=True):
         weights = path.with_suffix(".safetensors")
         try:
             state = run.read_json(path)
-            if weights.exists() and state["sha256"] == _sha256(weights):
+            if state["task"] == task_id and weights.exists() and state["sha256"] == _sha256(weights):
                 return load_file(weights), state
         except (ValueError, KeyError):
             pass
-        say(f"checkpoint {weights} is damaged; going back to the one before")
+        say(f"checkpoint {weights} is damaged: looking for the one before")
     return None
 
 

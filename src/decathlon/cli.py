@@ -19,6 +19,7 @@ from decathlon import __version__
 from decathlon.flags import first, parse, peek
 from decathlon.recipe import UsageError, get_task, nearest, task_ids
 
+RESUMING = ("--resume", "--data-dir", "--dry-run", "--json", "--debug", "--help")  # what may stand beside --resume
 HELP = """usage: decathlon COMMAND [OPTIONS]
 
   list                    the tasks: network, data, metric, bar
@@ -61,11 +62,23 @@ def run_command(argv: list[str]) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in argv:
             traceback.print_exc()
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = one_line(error)
         if not isinstance(error, (ValueError, OSError, RuntimeError, FloatingPointError, KeyboardInterrupt)):
             text = f"{type(error).__name__}: {text} (--debug shows where)"
+        if other_process_failed(error):
+            return 1  # which says why
         print(f"decathlon: {text}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def other_process_failed(error: BaseException) -> bool:
+    """Whether this process only lost its connection to one that failed."""
+    return isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error))
 
 
 def show(value: Any, as_json: bool, words: Callable[[], None]) -> None:
@@ -106,6 +119,10 @@ def train_command(args: list[str]) -> int:
 
     from decathlon import train
 
+    if peek(rest, "--resume"):
+        typed = [word.partition("=")[0].replace("_", "-") for word in rest if word.startswith("--")]
+        if clash := [word for word in typed if word not in RESUMING]:
+            raise UsageError(f"a resumed run keeps its recipe and options: without --resume you may set {clash[0]}")
     default = train.base_recipe(task, peek(rest, "--data"))
     kind = dataclasses.make_dataclass(
         "Train",
@@ -168,7 +185,7 @@ class Predict(Common):
     """Ask a trained network."""
 
     inputs: Positional[tuple[str, ...]] = ()
-    """what the task takes: picture files for mnist-…"""
+    """what the task takes: picture files for mnist-…; for imdb-… a text, a file with one a line, or - for input"""
     run: str | None = None
     """a finished run folder; default: the newest of the task under runs/"""
 
@@ -200,9 +217,18 @@ def print_answers(answers: list[dict[str, Any]]) -> None:
             print(f"  ({note})")
         for name, probability in list(answer.get("probabilities", {}).items())[:10]:
             print(f"  {name:>12} {100 * probability:6.2f} % {'█' * round(30 * probability)}")
+        if answer.get("because"):
+            print(f"  {highlighted(answer['because'])}")
         for name, value in answer.items():
-            if name not in ("input", "label", "notes", "probabilities"):
+            if name not in ("input", "label", "notes", "probabilities", "because"):
                 print(f"  {name}: {value}")
+
+
+def highlighted(parts: list[tuple[str, float]]) -> str:
+    """A text whose deciding words stand out: in colour on a terminal, else in *stars*."""
+    strong = max(max((weight for _, weight in parts), default=0.0) / 4, 1e-6)
+    before, after = ("\033[1;33m", "\033[0m") if sys.stdout.isatty() else ("*", "*")
+    return " ".join(f"{before}{word}{after}" if weight >= strong else word for word, weight in parts)
 
 
 @dataclass(frozen=True)
@@ -234,11 +260,13 @@ def all_command(args: list[str]) -> int:
         folder = Path(options.out, name, f"{options.data}-{scoreboard.stamp()}-seed{options.seed}")
         try:
             results.append(train.train(name, recipe, train.Options(options.data, options.data_dir, str(folder))))
-        except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-            if isinstance(error, Interrupted):
-                raise
+        except Interrupted:
+            raise
+        except Exception as error:
+            if options.debug:
+                traceback.print_exc()
             failed.append(name)
-            say(f"{name} failed: {error}")
+            say(f"{name} failed: {one_line(error)}")
     links = {
         r["task"]: str(Path(r["folder"], "report.html").resolve().relative_to(Path(options.out).resolve()))
         for r in results
@@ -312,6 +340,8 @@ def report_command(args: list[str]) -> int:
 class DataOptions(Common):
     """Where the data sets are looked for; fetch them."""
 
+    names: Positional[tuple[str, ...]] = ()
+    """data sets; default: all"""
     data_dir: str | None = None
     """folder of the official data; default: $DECATHLON_DATA, else the cache folder"""
     download: bool = False
@@ -319,16 +349,19 @@ class DataOptions(Common):
 
 
 def data_command(args: list[str]) -> int:
-    """`decathlon data`."""
+    """`decathlon data [NAME…]`."""
     options = parse(DataOptions, args, "data")
+    first_task = {get_task(task_id).CARD.dataset: get_task(task_id) for task_id in reversed(task_ids())}
+    for name in options.names:
+        if name not in first_task:
+            raise UsageError(f"unknown data set {name!r}{nearest(name, first_task)}")
     from decathlon.data import source
 
     where = source("official", options.data_dir, options.download)
     rows = []
-    for name in dict.fromkeys(get_task(task_id).CARD.dataset for task_id in task_ids()):
-        task = next(get_task(i) for i in task_ids() if get_task(i).CARD.dataset == name)
+    for name in options.names or list(first_task)[::-1]:
         try:
-            data = task.load(where, task.recipe())
+            data = first_task[name].load(where, first_task[name].recipe())
             sizes = f"{len(data.train):,} train, {len(data.validation):,} validation, {len(data.test):,} test"
             rows.append({"data": name, "found": True, "folder": str(where.folder), "what": sizes})
         except (OSError, ValueError) as error:

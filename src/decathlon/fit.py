@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from decathlon import checkpoint, run
 from decathlon.checkpoint import State
-from decathlon.data import Data, Epoch, steps_per_epoch, stream
-from decathlon.optim import make_optimizer, set_lr, update_average
+from decathlon.data import Data, Epoch, say, steps_per_epoch, stream
+from decathlon.optim import make_optimizers, set_lr, update_average
 from decathlon.progress import Rows, interruptible
 from decathlon.recipe import Recipe, Task
 
+SAVE_EVERY = 600  # seconds between two checkpoints within an epoch
 CHECK_EVERY = 50  # steps between two looks at whether the loss is still a number: a look makes a GPU wait
 
 
@@ -35,61 +36,78 @@ def fit(
     recipe: Recipe,
     folder: Path,
     fabric: Fabric,
+    bar: float | None = None,
     until_bar: bool = False,
     resume: bool = False,
 ) -> tuple[nn.Module, State]:
-    """Train `model` by `recipe` on `data.train`, watching `data.validation`.
+    """Train `model` by `recipe` on `data.train`, watching `data.validation`, with `until_bar` until that reaches `bar`.
 
     Returns:
         The network to keep (with `recipe.ema`, the average of the weights), and how it went.
 
     Raises:
-        FloatingPointError: The loss is no number any more; the last good checkpoint stays.
+        FloatingPointError: The loss or a weight is no number any more; the last good checkpoint stays.
         Interrupted: Ctrl-C or SIGTERM.
     """
     card, steps = task.CARD, steps_per_epoch(data.train, recipe.batch_size)
     state, sums = State(), dict[str, Tensor]()
     model = model.to(fabric.device)
     average = copy.deepcopy(model) if recipe.ema else model
-    optimizer = make_optimizer(model, recipe.optimizer)
-    if resume and (found := checkpoint.load(folder)):
-        state, sums = checkpoint.restore(found, model, average, optimizer, folder)
+    optimizers = make_optimizers(model, recipe.optimizer)
+    if resume:
+        if found := checkpoint.load(folder, card.id):
+            state, sums = checkpoint.restore(found, model, average, optimizers)
+        else:
+            say(f"{folder} has no checkpoint that can be used: starting from the beginning")
+        for name in ("metrics.jsonl", "timing.jsonl"):  # what was written after the checkpoint will be written again
+            run.keep_lines(folder / name, state.epoch)
     compiling = recipe.compile
     if compiling:
         model.compile()
-    network, stepper = fabric.setup(model, optimizer)
+    network, *steppers = fabric.setup(model, *optimizers)
     rows = Rows(card.id, recipe.epochs * steps, fabric.is_global_zero)
 
+    saved = time.monotonic()
+
     def save() -> None:
-        check_finite(sums, state, folder)
+        nonlocal saved
+        saved = time.monotonic()
+        check_finite(sums, state, folder, model)
         if fabric.is_global_zero:
-            checkpoint.save(folder, checkpoint.pack(model, average, optimizer, sums), state, card.id)
+            checkpoint.save(folder, checkpoint.pack(model, average, optimizers, sums), state, card.id)
         fabric.barrier()
 
     with interruptible() as interrupt, rows:
-        while state.epoch < recipe.epochs:
+        while state.epoch < recipe.epochs and not (until_bar and state.seconds_to_bar is not None):
             network.train()
+            torch.manual_seed(stream(recipe.seed, state.epoch, state.batch, fabric.global_rank))
             share = Epoch(recipe.seed, state.epoch, state.batch, fabric.global_rank, fabric.world_size)
             batches = iter(task.batches(data.train, recipe, share))
             clock = time.perf_counter() - state.train_seconds
             while state.batch < steps:
                 torch.manual_seed(stream(recipe.seed, state.step, fabric.global_rank))
-                set_lr(optimizer, recipe.optimizer, state.step / (recipe.epochs * steps))
+                set_lr(optimizers, recipe.optimizer, state.step / (recipe.epochs * steps))
                 losses = task.step(network, next(batches), recipe)
                 fabric.backward(losses["loss"])
-                if recipe.optimizer.clip:
-                    fabric.clip_gradients(network, stepper, max_norm=recipe.optimizer.clip, error_if_nonfinite=False)
-                stepper.step()
-                stepper.zero_grad()
+                for optimizer, stepper in zip(optimizers, steppers, strict=True):
+                    if recipe.optimizer.clip and not isinstance(optimizer, torch.optim.SparseAdam):
+                        fabric.clip_gradients(
+                            network, stepper, max_norm=recipe.optimizer.clip, error_if_nonfinite=False
+                        )
+                    stepper.step()
+                    stepper.zero_grad()
                 state.step, state.batch = state.step + 1, state.batch + 1
                 if recipe.ema:
                     update_average(average, model, recipe.ema, state.step)
                 add(sums, losses, state.step)
                 if compiling:  # which the first step did: no training time
                     clock, compiling = time.perf_counter() - state.train_seconds, False
+                rows.update(state, sums)
                 if state.step % CHECK_EVERY == 0:
                     check_finite(sums, state, folder)
-                rows.update(state, sums)
+                    if any_process(time.monotonic() - saved > SAVE_EVERY, fabric):
+                        state.train_seconds = time.perf_counter() - clock
+                        save()
                 if any_process(interrupt.is_set(), fabric):
                     state.train_seconds = time.perf_counter() - clock
                     save()
@@ -103,8 +121,7 @@ def fit(
             }
             state.epoch, state.batch, sums = state.epoch + 1, 0, {}
             metrics = measure(task, average, data, "validation", recipe, fabric)
-            reached = card.bar is not None and metrics[card.metric] >= card.bar
-            if reached and state.seconds_to_bar is None:
+            if bar is not None and metrics[card.metric] >= bar and state.seconds_to_bar is None:
                 state.seconds_to_bar = state.train_seconds
             if fabric.is_global_zero:
                 place = {"epoch": state.epoch, "step": state.step}
@@ -112,8 +129,6 @@ def fit(
                 run.append_line(folder / "timing.jsonl", place | {"train_seconds": state.train_seconds})
             rows.measured(state, card.metric, metrics[card.metric])
             save()
-            if until_bar and reached:
-                break
     return average, state
 
 
@@ -144,11 +159,15 @@ def add(sums: dict[str, Tensor], losses: dict[str, Tensor], step: int) -> None:
     sums["_bad"] = torch.where(sums["_bad"] > 0, sums["_bad"], bad) if "_bad" in sums else bad
 
 
-def check_finite(sums: dict[str, Tensor], state: State, folder: Path) -> None:
-    """Raise FloatingPointError where a loss since the epoch's start was no number."""
-    if "_bad" in sums and (bad := int(sums["_bad"])):
+def check_finite(sums: dict[str, Tensor], state: State, folder: Path, model: nn.Module | None = None) -> None:
+    """Raise FloatingPointError where a loss since the epoch's start was no number, or a weight of `model` is none."""
+    bad = int(sums["_bad"]) if "_bad" in sums else 0
+    if not bad and model is not None and not all(bool(p.isfinite().all()) for p in model.parameters()):
+        bad = state.step
+    if bad:
         kept = checkpoint.last(folder)
         raise FloatingPointError(
-            f"the loss is no number any more at step {bad} (epoch {state.epoch + 1}); try a lower --optimizer.lr; "
+            f"the loss or a weight is no number any more at step {bad} (epoch {state.epoch + 1}); "
+            "try a lower --optimizer.lr; "
             + (f"the last good checkpoint is {kept}" if kept else "there is no earlier checkpoint")
         )

@@ -12,7 +12,7 @@ import math
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
 import decathlon.tasks
 
@@ -90,12 +90,16 @@ class Optimizer:
         require("--optimizer.lr", 0 < self.lr < math.inf, "a number above 0")
         require("--optimizer.warmup", 0 <= self.warmup < 1, "from 0 to below 1")
         require("--optimizer.momentum", 0 <= self.momentum < 1, "from 0 to below 1")
+        require("--optimizer.beta2", 0 <= self.beta2 < 1, "from 0 to below 1")
+        require("--optimizer.weight-decay", 0 <= self.weight_decay < math.inf, "0 or more")
         require("--optimizer.clip", 0 <= self.clip < math.inf, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The hyperparameters every task has. A task's own recipe adds its fields to these."""
+
+    may_be_zero: ClassVar[tuple[str, ...]] = ("seed",)  # whole numbers of which there need not be one
 
     seed: int = 0
     """Seed of everything that is drawn."""
@@ -112,10 +116,14 @@ class Recipe:
     """Compile the network first (torch.compile): pays off on GPUs and long runs."""
 
     def __post_init__(self) -> None:
-        require("--epochs", self.epochs >= 1, "at least 1")
-        require("--batch-size", self.batch_size >= 1, "at least 1")
-        require("--seed", self.seed >= 0, "0 or more")
-        require("--ema", 0 <= self.ema < 1, "from 0 to below 1")
+        for one in dataclasses.fields(self):
+            value, flag = getattr(self, one.name), f"--{one.name.replace('_', '-')}"
+            for number in value if isinstance(value, tuple) else (value,):
+                if type(number) is int and one.name not in self.may_be_zero:
+                    require(flag, number >= 1, "at least 1")
+                elif isinstance(number, (int, float)):
+                    require(flag, 0 <= number < math.inf, "0 or more")
+        require("--ema", self.ema < 1, "from 0 to below 1")
 
 
 class Task(Protocol):
@@ -145,7 +153,11 @@ class Task(Protocol):
         """The ways in which a network breaks the card's promise. Raises ValueError where its shapes are wrong."""
 
     def batches(self, split: Split, recipe: Recipe, epoch: Epoch) -> Iterable[Any]:
-        """The batches of (the rest of) one epoch for this process, in an order drawn from `epoch.generator()`."""
+        """The batches of (the rest of) one epoch for this process, on the device of `split`.
+
+        Their order is drawn from `epoch.generator()` and nothing else. What workers of a DataLoader draw has to depend
+        on seed, epoch and example alone, or a resumed run would see other examples.
+        """
 
     def step(self, model: nn.Module, batch: Any, recipe: Recipe) -> dict[str, Tensor]:
         """One forward pass in training: `loss`, which goes down, and whatever else is worth logging."""
@@ -216,7 +228,7 @@ def _filled(default: Any, values: Any, path: str) -> Any:
             changes[name] = tuple(value)
         elif isinstance(old, float) and type(value) is int:
             changes[name] = float(value)
-        elif type(value) is not type(old):
+        elif old is not None and type(value) is not type(old):
             raise ValueError(f"recipe field {path + name!r} must be like {old!r}, not {value!r}")
         else:
             changes[name] = value

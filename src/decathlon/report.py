@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def write(folder: Path, summary: dict[str, Any]) -> Path:
         {"title": TITLES.get(path.stem, path.stem), "data": base64.b64encode(path.read_bytes()).decode()}
         for path in sorted((folder / "plots").glob("*.png"), key=_place)
     ]
+    texts = folder / "plots" / "texts.json"
     page = PAGES.get_template("run.html").render(
+        texts=json.loads(texts.read_text()) if texts.exists() else [],
         summary=summary,
         pictures=pictures,
         recipe=run.read_json(folder / "config.json")["recipe"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from typing import Any
 
@@ -21,6 +22,12 @@ KINDS = {
     "max_pool2d": "max pooling",
     "max_pool2d_with_indices": "max pooling",
     "mkldnn_max_pool2d": "max pooling",
+    "max": "maximum",
+    "amax": "maximum",
+    "adaptive_max_pool1d": "maximum",
+    "adaptive_max_pool2d": "maximum",
+    "native_dropout": "dropout",
+    "bernoulli_": "dropout",
     "native_batch_norm": "batch norm",
     "_native_batch_norm_legit_no_training": "batch norm",
     "_native_batch_norm_legit": "batch norm",
@@ -52,9 +59,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def operations(model: nn.Module, example: Tensor) -> tuple[Any, Counter[str]]:
-    """Run the network once, as in evaluation.
-
-    Functional calls are seen too, and dropout, which does nothing in evaluation, is not.
+    """Run a copy of the network once as in evaluation, and once as in training, which shows dropout.
 
     Returns:
         The output, and how often each kind of operation ran.
@@ -62,17 +67,17 @@ def operations(model: nn.Module, example: Tensor) -> tuple[Any, Counter[str]]:
     Raises:
         ValueError: The network does not take such an input.
     """
-    was_training = model.training
-    model.eval()
+    model = copy.deepcopy(model)
     try:
         with torch.no_grad(), _Recorder() as recorder:
-            output = model(example)
+            output = model.eval()(example)
+        with torch.no_grad(), _Recorder() as training:
+            model.train()(example)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"the network does not take an input of shape {tuple(example.shape)}: {reason}") from error
-    finally:
-        model.train(was_training)
-    return output, recorder.counts
+    recorder.counts["dropout"] = training.counts["dropout"]
+    return output, +recorder.counts
 
 
 def expect_shape(output: Any, shape: tuple[int, ...], example: Tensor, what: str = "network") -> None:

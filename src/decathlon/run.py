@@ -38,14 +38,19 @@ def new_folder(task_id: str, seed: int, out: str | None) -> Path:
         OSError: It cannot be made or written to.
     """
     folder = Path(out) if out else Path("runs", task_id, f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}")
-    number = 1
-    while not out and folder.exists():
-        number += 1
-        folder = folder.with_name(f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}-{number}")
     if (folder / "config.json").exists():
         raise UsageError(f"{folder} holds a run already; choose another --out, or go on with it: --resume {folder}")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", {})  # finds an unwritable or full disk before any work
+    name, number = folder.name, 1
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=bool(out))
+            break
+        except FileExistsError:
+            if out:
+                raise FileExistsError(f"{folder} is a file, not a folder") from None
+            number += 1
+            folder = folder.with_name(f"{name}-{number}")
+    write_text(folder / "probe", "").unlink()  # finds an unwritable or full disk before any work
     return folder
 
 
@@ -122,12 +127,16 @@ def _processor() -> str:
 
 def commit() -> str | None:
     """The commit the code is at, with + where it was changed since; None outside a checkout."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        _git("ls-files", "--error-unmatch", "run.py")  # fails where the repository around us is another project's
+        return _git("describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(*words: str) -> str:
+    command = ["git", "-C", str(Path(__file__).resolve().parent), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Iterable
@@ -13,6 +12,9 @@ from decathlon import run
 from decathlon.recipe import task_ids
 
 BEGIN, END = "<!-- scoreboard: written by `decathlon scoreboard --write` -->", "<!-- /scoreboard -->"
+
+
+NEEDED = {"task", "data", "metric", "value", "bar", "seed", "train_seconds", "seconds_to_bar", "parameters"}
 
 
 def stamp() -> str:
@@ -32,7 +34,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
     summaries = []
     for path in sorted(folder.glob("*/*.json")):
         summary = run.read_json(path)
-        if not {"task", "data", "metric", "value", "seed"} <= set(summary):
+        if NEEDED - set(summary):
             raise ValueError(f"{path} is no run summary")
         summaries.append(summary)
     return summaries
@@ -46,39 +48,53 @@ def rows(summaries: Iterable[dict[str, Any]], links: dict[str, str] | None = Non
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for summary in summaries:
-        changed = ", ".join(f"{name} {value}" for name, value in sorted(summary["overrides"].items()))
-        key = (summary["task"], summary["data"], summary["hardware"], changed, summary["model"] or "")
-        groups.setdefault(key, []).append(summary)
+        groups.setdefault((summary["task"], summary["data"], *_variant(summary)), []).append(summary)
     place = {name: number for number, name in enumerate(task_ids())}
     found = []
     for key, group in sorted(groups.items(), key=lambda item: (place.get(item[0][0], len(place)), item[0])):
-        task, data, hardware, changed, model = key
+        task, data, changed, machine = key
         if len({one["seed"] for one in group}) < len(group):
             raise ValueError(f"two results of {task} on {data} have the same seed")
         values = [one["value"] for one in group]
         reached = [one["seconds_to_bar"] for one in group]
-        value, bar = statistics.mean(values), group[0]["bar"]
+        bar = group[0]["bar"]
         found.append(
             {
                 "task": task,
                 "data": data,
                 "metric": group[0]["metric"],
-                "value": value,
-                "deviation": statistics.stdev(values) if len(values) > 1 else math.nan,
+                "value": statistics.mean(values),
+                "deviation": statistics.stdev(values) if len(values) > 1 else None,
                 "n": len(values),
                 "bar": bar,
                 "passed": None if bar is None else min(values) >= bar,
                 "train_seconds": statistics.mean(one["train_seconds"] for one in group),
                 "seconds_to_bar": None if None in reached else statistics.mean(reached),
                 "parameters": group[0]["parameters"],
-                "hardware": hardware,
-                "threads": group[0]["threads"],
-                "counts": all(one["counts"] for one in group),
-                "changed": ", ".join(part for part in (changed, model) if part),
+                "machine": machine,
+                "broken_rules": sorted({rule for one in group for rule in one.get("broken_rules", [])}),
+                "changed": changed,
                 "link": (links or {}).get(task),
             }
         )
-    return [row | {"deviation": None if row["n"] < 2 else row["deviation"]} for row in found]
+    return [row | {"verdict": verdict(row)} for row in found]
+
+
+def _variant(summary: dict[str, Any]) -> tuple[str, str]:
+    """What keeps a run from being averaged with others: what was changed in it, and the machine."""
+    changed = [f"{name} {value}" for name, value in sorted(summary.get("overrides", {}).items())]
+    changed += [f"network {summary['model']}"] if summary.get("model") else []
+    changed += ["until the bar"] if summary.get("until_bar") else []
+    processes = summary.get("devices", 1)
+    threads = f"{summary.get('threads', '?')} threads" + (f" in each of {processes} processes" if processes > 1 else "")
+    return ", ".join(changed), f"{summary.get('hardware') or summary.get('device', 'unknown')} ({threads})"
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """`cleared`, `missed`, `breaks the rules`, or nothing where there is no bar."""
+    if row["broken_rules"]:
+        return "breaks the rules"
+    return {True: "cleared", False: "missed", None: ""}[row["passed"]]
 
 
 def words(table: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
@@ -91,7 +107,7 @@ def words(table: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
             "test": f"{100 * row['value']:.2f} %"
             + (f" ± {100 * row['deviation']:.2f} (n = {row['n']})" if row["n"] > 1 else ""),
             "bar": "–" if row["bar"] is None else f"{100 * row['bar']:g} %",
-            "": {True: "cleared", False: "missed", None: ""}[row["passed"]],
+            "": row["verdict"],
             "training": f"{row['train_seconds']:.0f} s",
             "to the bar": "–" if row["seconds_to_bar"] is None else f"{row['seconds_to_bar']:.0f} s",
             "parameters": f"{row['parameters']:,}",
@@ -111,7 +127,7 @@ def markdown(table: list[dict[str, Any]]) -> str:
         if not number:
             lines += ["| " + " | ".join(row) + " |", "|" + " --- |" * len(row)]
         lines.append("| " + " | ".join(row.values()) + " |")
-    machines = sorted({f"{row['hardware']} ({row['threads']} threads)" for row in table})
+    machines = sorted({row["machine"] for row in table})
     lines += ["", f"Measured on: {'; '.join(machines) or 'nothing yet'}.", "", END]
     return "\n".join(lines)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import importlib.util
 import shutil
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -58,17 +59,21 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
     task = get_task(task_id)
     folder, network_file = None, options.model
     if options.resume:
-        folder, recipe, options = resumed(task, recipe, options)
+        folder, recipe, options = resumed(task, options)
         if (folder / "summary.json").exists():
             say(f"{folder} is finished already: nothing to resume")
             return run.read_json(folder / "summary.json") | {"folder": str(folder)}
         network_file = f"{folder / 'model.py'}:{options.model.rpartition(':')[2]}" if options.model else None
+    where = source(options.data, options.data_dir, not options.dry_run)
+    bar = task.CARD.bar if where.kind != "own" else None  # the bar is for the task's own data
+    if options.until_bar and bar is None:
+        raise UsageError("--until-bar: there is no bar for this task on this data")
     if not 1 <= options.devices <= recipe.batch_size:
         raise UsageError(f"--devices must be from 1 to the batch size, {recipe.batch_size}")
     fabric = Fabric(accelerator="auto", devices=options.devices, precision=recipe.precision)
     fabric.launch()
     with fabric.rank_zero_first():
-        data = task.load(source(options.data, options.data_dir, not options.dry_run), recipe)
+        data = task.load(where, recipe)
     torch.manual_seed(stream(recipe.seed))
     network = load_network(network_file) if network_file else None
     model = task.model(recipe, data.meta, data.train, network)
@@ -81,28 +86,33 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
         return plan
     if folder is None:
         folder = start_folder(task, recipe, options, data, fabric)
-    kept, state = fit(task, model, data, recipe, folder, fabric, options.until_bar, bool(options.resume))
-    summary = finish(task, kept, data, recipe, folder, fabric, state, broken)
+    elif fabric.is_global_zero:
+        note_environment(folder, fabric)
+    kept, state = fit(task, model, data, recipe, folder, fabric, bar, options.until_bar, bool(options.resume))
+    summary = finish(task, kept, data, recipe, folder, fabric, state, bar, broken)
     fabric.barrier()
     return summary | {"folder": str(folder)}
 
 
-def resumed(task: Task, recipe: Recipe, options: Options) -> tuple[Path, Recipe, Options]:
-    """Folder, recipe and options of the run to go on with."""
+def resumed(task: Task, options: Options) -> tuple[Path, Recipe, Options]:
+    """Folder, recipe and options of the run to go on with: its own, but for where the data lies and how far to go."""
     assert options.resume is not None
     folder = Path(options.resume)
     config = run.read_json(folder / "config.json")
     if config.get("task") != task.CARD.id:
         raise UsageError(f"{folder} is a run of {config.get('task')}, not of {task.CARD.id}")
-    kept = from_dict(base_recipe(task, config["options"]["data"]), config["recipe"])
-    changed = differences(recipe, base_recipe(task, options.data), ignore=())
-    clash = {k: v for k, v in changed.items() if k in differences(recipe, kept, ignore=())}
-    if clash:
-        raise UsageError(f"a resumed run keeps its recipe; without --resume you may set {', '.join(clash)}")
-    told = {"resume": options.resume, "dry_run": options.dry_run, "until_bar": options.until_bar}
-    if options.data_dir:
-        told["data_dir"] = options.data_dir
-    return folder, kept, Options(**(config["options"] | told))
+    kept = config["options"]
+    recipe = from_dict(base_recipe(task, kept["data"]), config["recipe"])
+    told = {"resume": options.resume, "dry_run": options.dry_run, "data_dir": options.data_dir or kept["data_dir"]}
+    return folder, recipe, Options(**(kept | told))
+
+
+def note_environment(folder: Path, fabric: Fabric) -> None:
+    """Write down on what a resumed run goes on, with what it ran on before."""
+    before = run.read_json(folder / "environment.json")
+    now = run.environment(fabric.device)
+    if now != {name: value for name, value in before.items() if name != "before"}:
+        run.write_json(folder / "environment.json", now | {"before": before})
 
 
 def base_recipe(task: Task, data: str) -> Recipe:
@@ -121,10 +131,11 @@ def load_network(where: str) -> nn.Module:
     path = Path(file)
     if not file or not path.is_file():
         raise UsageError(f"--model {where}: give FILE.py:function; there is no file {file or where!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"decathlon_user_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UsageError(f"--model {where}: {path} is no Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there for their module
     try:
         spec.loader.exec_module(module)
         if not hasattr(module, function):
@@ -203,7 +214,11 @@ def start_folder(task: Task, recipe: Recipe, options: Options, data: Data, fabri
     folder: Path | None = None
     if fabric.is_global_zero:
         folder = run.new_folder(task.CARD.id, recipe.seed, options.out)
-        asked = {k: v for k, v in vars(options).items() if k not in ("resume", "dry_run", "until_bar", "out")}
+        asked = {k: v for k, v in vars(options).items() if k not in ("resume", "dry_run", "out")}
+        if options.data not in ("official", "sample"):
+            asked["data"] = str(Path(options.data).resolve())  # the run may be evaluated from elsewhere
+        if options.data_dir:
+            asked["data_dir"] = str(Path(options.data_dir).expanduser().resolve())
         config = {"task": task.CARD.id, "recipe": to_dict(recipe), "options": asked}
         run.write_json(folder / "config.json", config | {"data": data.name, "meta": data.meta})
         run.write_json(folder / "environment.json", run.environment(fabric.device))
@@ -220,13 +235,14 @@ def finish(
     folder: Path,
     fabric: Fabric,
     state: State,
+    bar: float | None,
     broken: list[str],
 ) -> dict[str, Any]:
     """Measure on the test split (here, and nowhere else), keep the weights, draw the plots, write the summary."""
     metrics = measure(task, model, data, "test", recipe, fabric)
     config, environment = run.read_json(folder / "config.json"), run.read_json(folder / "environment.json")
     card, kind = task.CARD, source(config["options"]["data"]).kind
-    value, bar = metrics[card.metric], card.bar if kind != "own" else None
+    value, network = metrics[card.metric], config["options"]["model"]
     summary: dict[str, Any] = {
         "task": card.id,
         "data": data.name,
@@ -245,19 +261,28 @@ def finish(
         "seconds_to_bar": state.seconds_to_bar and round(state.seconds_to_bar, 2),
         "parameters": count(model),
         "overrides": differences(recipe, base_recipe(task, config["options"]["data"])),
-        "model": config["options"]["model"],
+        "until_bar": config["options"]["until_bar"],
+        "model": network and Path(network).name,
         "devices": fabric.world_size,
         **{name: environment[name] for name in ("device", "hardware", "threads", "commit", "versions")},
     }
     if fabric.is_global_zero:
         run.save_weights(folder / "model.safetensors", model.state_dict())
-        (folder / "plots").mkdir(exist_ok=True)
-        plots.curves(folder, card.metric, bar)
-        with torch.no_grad():
-            task.show(model, data, recipe, folder / "plots")
+        draw(task, model, data, recipe, folder, bar)
         report.write(folder, summary)
         run.write_json(folder / "summary.json", summary)
     return summary
+
+
+def draw(task: Task, model: nn.Module, data: Data, recipe: Recipe, folder: Path, bar: float | None) -> None:
+    """Draw the plots. One that fails is told, and takes nothing with it: the result was hours of work."""
+    try:
+        (folder / "plots").mkdir(exist_ok=True)
+        plots.curves(folder, task.CARD.metric, bar)
+        with torch.no_grad():
+            task.show(model, data, recipe, folder / "plots")
+    except Exception as error:
+        say(f"the plots could not be drawn: {type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True)
@@ -313,22 +338,21 @@ def find_run(task_id: str, folder: str | None) -> Path:
     return max(finished, key=lambda path: path.stat().st_mtime).parent
 
 
-def evaluate(folder: Path, data_dir: str | None, split: Literal["test", "validation"] = "test") -> dict[str, Any]:
+def evaluate(folder: Path, data_dir: str | None) -> dict[str, Any]:
     """Measure a finished run's network again, on the data it was trained for.
 
     Returns:
-        The run's summary with `value`, `passed`, `split` and `metrics` measured now.
+        The run's summary with `value`, `passed` and `metrics` measured now.
     """
     loaded = load_run(folder)
     options, card = loaded.config["options"], loaded.task.CARD
     where: Source = source(options["data"], data_dir or options["data_dir"])
     fabric = Fabric(accelerator="auto", devices=1, precision=loaded.recipe.precision)
     data = loaded.task.load(where, loaded.recipe).to(fabric.device)
-    metrics = measure(loaded.task, loaded.model.to(fabric.device), data, split, loaded.recipe, fabric)
+    metrics = measure(loaded.task, loaded.model.to(fabric.device), data, "test", loaded.recipe, fabric)
     summary = run.read_json(folder / "summary.json")
     value, bar = metrics[card.metric], summary["bar"]
     return summary | {
-        "split": split,
         "value": value,
         "passed": None if bar is None else value >= bar,
         "metrics": metrics,

@@ -48,7 +48,7 @@ def source(data: str = "official", data_dir: str | None = None, download: bool =
 
 @dataclass(frozen=True)
 class Split:
-    """Examples held in memory as tensors that share their first dimension."""
+    """Examples held in memory as tensors that share their first dimension; a task may add fields of its own."""
 
     inputs: Tensor
     targets: Tensor
@@ -57,11 +57,11 @@ class Split:
         return len(self.targets)
 
     def __getitem__(self, index: Any) -> Split:
-        return Split(self.inputs[index], self.targets[index])
+        return replace(self, inputs=self.inputs[index], targets=self.targets[index])
 
     def to(self, device: torch.device | str) -> Split:
         """The same examples on this device."""
-        return Split(self.inputs.to(device), self.targets.to(device))
+        return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device))
 
 
 @dataclass(frozen=True)

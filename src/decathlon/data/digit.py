@@ -69,6 +69,9 @@ def _grey(image: Image.Image) -> Image.Image:
         drawn = np.average(values[..., :3].mean(2), weights=values[..., 3] + 1e-6)
         # What is transparent is ground, so it gets the brightness that the drawing has not.
         image = Image.alpha_composite(Image.new("RGBA", over.size, "black" if drawn > 127 else "white"), over)
+    if image.mode.startswith(("I", "F")):  # 16 bits and more, which convert() would clip
+        values = np.asarray(image, np.float32)
+        image = Image.fromarray(((values - values.min()) * (255 / max(1e-9, float(np.ptp(values))))).astype(np.uint8))
     return image.convert("L")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 CHUNK = 1 << 16
+DISK = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EDQUOT)  # not the network's fault
 TRIES = 4  # of each address
 TIMEOUT = 20  # seconds without a byte until the connection counts as dead
 
@@ -34,6 +37,7 @@ def fetch(urls: Sequence[str], path: Path, checksum: str, wait: float = 1.0) -> 
     seconds; it doubles.
 
     Raises:
+        OSError: The disk is full or may not be written to.
         ConnectionError: No address gave the file; says why the last one did not, and where to put it by hand.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,15 +54,19 @@ def fetch(urls: Sequence[str], path: Path, checksum: str, wait: float = 1.0) -> 
                 elif error.code < 500:
                     break
             except (OSError, http.client.HTTPException) as error:
-                reason = f"{url}: {getattr(error, 'reason', None) or error}"
-                if "resolution" in reason or "not known" in reason:  # no network: trying again only costs time
-                    break
+                cause = getattr(error, "reason", error)
+                if getattr(cause, "errno", None) in DISK:
+                    raise
+                reason = f"{url}: {cause}"
+                if isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) == errno.ENETUNREACH:
+                    break  # no network: trying again only costs time
             else:
                 if md5(part) == checksum:
                     return part.replace(path)
                 reason = f"{url} gave a damaged file (its checksum is not {checksum})"
                 part.unlink()
-            time.sleep(wait * 2**attempt)
+            if attempt < TRIES - 1:
+                time.sleep(wait * 2**attempt)
     raise ConnectionError(f"could not download {path.name}: {reason}. Offline? Put the file at {path} yourself")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def load(source: Source) -> Data:
     if source.kind == "official":
         raw, name = official(source), "mnist"
     elif source.kind == "sample":
-        raw, name = sample.digits(source.folder / "sample" / "mnist"), "mnist-sample"
+        raw, name = sample.digits(source.folder / "sample" / f"mnist-{sample.VERSION}"), "mnist-sample"
     else:
         assert source.path is not None
         raw, name = own(source.path), f"own:{source.path.resolve().name}"
@@ -54,7 +55,7 @@ def load(source: Source) -> Data:
 def official(source: Source) -> Path:
     """The folder with the four files of the official release, downloaded where missing or damaged."""
     raw = source.folder / "MNIST" / "raw"
-    missing = [name for name in FILES if not _whole(raw / name)]
+    missing = [name for name in FILES if not _whole(raw / name, source.download)]
     if missing and not source.download:
         raise FileNotFoundError(f"MNIST is not in {raw}: {', '.join(missing)} missing or damaged")
     for name in missing:
@@ -77,13 +78,13 @@ def official(source: Source) -> Path:
     return raw
 
 
-def _whole(path: Path) -> bool:
+def _whole(path: Path, download: bool) -> bool:
     """Whether an official file is there and undamaged; says so when it is damaged."""
     if not path.exists():
         return False
     if md5(path) == FILES[path.name][1]:
         return True
-    say(f"{path} is damaged or cut short (its checksum is wrong): fetching it again")
+    say(f"{path} is damaged or cut short: its checksum is wrong{': fetching it again' if download else ''}")
     return False
 
 
@@ -126,7 +127,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is no whole gzip file: {error}") from None
     if len(content) < 4 + 4 * dimensions:
         raise ValueError(f"{path} is {'empty' if not content else 'cut short'}: {len(content)} bytes")

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+VERSION = "1"  # of the sample data, in their folder's name: raise it when they change
 TEST = 297  # of scikit-learn's 1,797 digits
 
 

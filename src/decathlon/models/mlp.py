@@ -14,7 +14,7 @@ class MLP(nn.Module):
         classes: Scores to give.
     """
 
-    def __init__(self, inputs: int = 784, hidden: int = 1024, classes: int = 10) -> None:
+    def __init__(self, inputs: int = 784, hidden: int = 1536, classes: int = 10) -> None:
         super().__init__()
         self.hidden = nn.Linear(inputs, hidden)
         self.output = nn.Linear(hidden, classes)

@@ -25,7 +25,7 @@ from decathlon import classify, metrics, plots
 from decathlon.augment import to_float, warp
 from decathlon.data import Data, Epoch, Source, Split, digit, mnist, shuffled, stream
 from decathlon.models.autoencoder import Autoencoder
-from decathlon.recipe import Card, Optimizer
+from decathlon.recipe import Card, Optimizer, require
 from decathlon.recipe import Recipe as BaseRecipe
 from decathlon.rules import expect_shape, operations
 
@@ -91,6 +91,7 @@ def load(source: Source, recipe: Recipe) -> Data:
     """Images uint8 (N, 1, 28, 28), labels (N,). `meta` says how many labels the forest will see."""
     data = mnist.load(source)
     counted = len(labelled(data.train, recipe, len(data.meta["classes"])))
+    require("--labelled", counted > 0, f"at least {len(data.meta['classes'])}, one for each class")
     return replace(data, meta=data.meta | {"labelled": counted})
 
 
@@ -135,7 +136,8 @@ def model(
     recipe: Recipe, meta: dict[str, Any], train: Split | None = None, network: nn.Module | None = None
 ) -> nn.Module:
     """Float images (N, 1, 28, 28) from 0 to 1 -> reconstructions of the same shape, and codes (N, at most 128)."""
-    network = network or Autoencoder(recipe.code, recipe.channels)
+    if network is None:
+        network = Autoencoder(recipe.code, recipe.channels)
     _, codes = shapes(network)
     coder = Coder(network, codes.shape[1], meta["labelled"])
     return coder.to(memory_format=torch.channels_last)  # convolutions on the CPU are a fifth faster
@@ -243,7 +245,8 @@ def show(model: Coder, data: Data, recipe: Recipe, folder: Path) -> None:
     titles = ["original", "reconstruction"] * len(images)
     plots.grid(list(pairs), titles, folder / "reconstructions.png", 8)
     codes = encode(model, split.inputs).cpu().numpy()
-    flat = TSNE(random_state=0, perplexity=min(30.0, len(codes) / 4)).fit_transform(codes[:1000])
+    near = min(30.0, len(codes) / 4)
+    flat = TSNE(random_state=0, perplexity=near, init="random").fit_transform(codes[:1000])
     labels = split.targets.cpu().numpy()
     plots.plane(flat, labels[:1000], classes, folder / "codes.png", "codes of validation images, by t-SNE")
     forest = grow(model, recipe)

@@ -22,7 +22,7 @@ from decathlon import classify
 from decathlon.augment import warp
 from decathlon.data import Data, Epoch, Source, Split, digit, mnist, shuffled
 from decathlon.models.cnn import CNN
-from decathlon.recipe import Card, Optimizer
+from decathlon.recipe import Card, Optimizer, require
 from decathlon.recipe import Recipe as BaseRecipe
 from decathlon.rules import at_least_one, nothing_but
 
@@ -58,6 +58,10 @@ class Recipe(BaseRecipe):
     batch_size: int = 128
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=3e-3, weight_decay=2e-2))
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("--smoothing", self.smoothing < 1, "below 1")
+
 
 def recipe() -> Recipe:
     """The recipe for MNIST."""
@@ -89,7 +93,8 @@ def model(
     recipe: Recipe, meta: dict[str, Any], train: Split | None = None, network: nn.Module | None = None
 ) -> nn.Module:
     """Float images (N, 1, 28, 28) from 0 to 1 -> scores (N, classes)."""
-    network = network or CNN(recipe.channels, recipe.hidden, len(meta["classes"]))
+    if network is None:
+        network = CNN(recipe.channels, recipe.hidden, len(meta["classes"]))
     return network.to(memory_format=torch.channels_last)  # convolutions on the CPU are half as fast again
 
 

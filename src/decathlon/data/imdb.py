@@ -1,0 +1,207 @@
+"""IMDB: 50,000 film reviews, positive or negative, and 50,000 without a label (Maas et al. 2011, ACL).
+
+The tree `aclImdb/{train,test}/<class>/*.txt`, with `train/unsup` for the unlabelled ones. A user's own texts: such a
+tree with any classes, or a CSV or JSON-lines file with the columns `text` and `label`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+import shutil
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from decathlon.data import Source, composed, say
+from decathlon.data.download import fetch
+
+URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
+MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
+LABELLED = 25_000  # reviews in each split of the official release
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Cleaned texts with their labels.
+
+    Attributes:
+        name: The copy, as results name it.
+        classes: Names of the labels.
+        train, test: Texts.
+        train_labels, test_labels: Their labels, places in `classes`.
+        unlabelled: Texts without a label, from the training side; may be empty.
+        key: Hash of the source, for caches.
+    """
+
+    name: str
+    classes: list[str]
+    train: list[str]
+    train_labels: list[int]
+    test: list[str]
+    test_labels: list[int]
+    unlabelled: list[str]
+    key: str
+
+
+def load(source: Source) -> Texts:
+    """Read IMDB, the sample, or the user's own texts.
+
+    Raises:
+        FileNotFoundError: Nothing is there and nothing may be downloaded; says what to put where.
+        ConnectionError: It could not be downloaded.
+        ValueError: A file or folder is not as it must be: names it.
+    """
+    if source.kind == "own":
+        assert source.path is not None
+        name = f"own:{source.path.resolve().name}"
+        return tree(source.path, name) if source.path.is_dir() else table(source.path, name)
+    if source.kind == "sample":
+        return tree(composed.reviews(source.folder / "sample" / f"imdb-{composed.VERSION}"), "imdb-sample")
+    found = tree(official(source), "imdb")
+    whole = len(found.train) == len(found.test) == LABELLED
+    return found if whole else Texts(**{**vars(found), "name": f"imdb-{len(found.train) + len(found.test)}"})
+
+
+def official(source: Source) -> Path:
+    """The folder aclImdb, downloaded and unpacked where it is missing."""
+    folder = source.folder / "aclImdb"
+    if (folder / "train").is_dir() and (folder / "test").is_dir():
+        return folder
+    if not source.download:
+        raise FileNotFoundError(f"IMDB is not in {folder}")
+    archive = source.folder / URL.rpartition("/")[2]
+    if not archive.exists():
+        try:
+            fetch([URL], archive, MD5)
+        except ConnectionError as error:
+            raise ConnectionError(f"{error}; or unpack it to {folder}; or use --data sample") from None
+    part = source.folder / "aclImdb.part"
+    shutil.rmtree(part, ignore_errors=True)
+    say(f"unpacking {archive}")
+    with tarfile.open(archive) as tar:
+        tar.extractall(part, filter="data")  # refuses paths and links that lead outside
+    (part / "aclImdb").replace(folder)
+    shutil.rmtree(part)
+    return folder
+
+
+def tree(folder: Path, name: str) -> Texts:
+    """Read `<split>/<class>/*.txt`; without a test folder a tenth of the training texts becomes the test split.
+
+    Raises:
+        ValueError: A class folder is missing or empty, or a file is not UTF-8: names it.
+    """
+    top = folder / "train" if (folder / "train").is_dir() else folder
+    classes = sorted(path.name for path in top.iterdir() if path.is_dir() and path.name != "unsup")
+    if len(classes) < 2:
+        raise ValueError(f"{top} must hold a folder of .txt files for each class; it holds {classes or 'none'}")
+    digest = hashlib.sha256()
+    train, labels = _classes(top, classes, digest)
+    if (folder / "test").is_dir():
+        test, test_labels = _classes(folder / "test", classes, digest)
+    else:
+        train, labels, test, test_labels = _divide(train, labels)
+    unlabelled = _folder(top / "unsup", digest) if (top / "unsup").is_dir() else []
+    return Texts(name, classes, train, labels, test, test_labels, unlabelled, digest.hexdigest()[:16])
+
+
+def _classes(folder: Path, classes: list[str], digest: hashlib._Hash) -> tuple[list[str], list[int]]:
+    texts, labels = [], []
+    for number, name in enumerate(classes):
+        if not (folder / name).is_dir():
+            raise ValueError(f"{folder} has no folder {name!r}, but the training side has")
+        found = _folder(folder / name, digest)
+        if not found:
+            raise ValueError(f"{folder / name} holds no .txt file")
+        texts += found
+        labels += [number] * len(found)
+    return texts, labels
+
+
+def _folder(folder: Path, digest: hashlib._Hash) -> list[str]:
+    texts = []
+    for path in sorted(folder.glob("*.txt")):
+        content = path.read_bytes()
+        digest.update(content)
+        texts.append(clean(decode(content, path)))
+    digest.update(f"{folder.name} {len(texts)}".encode())
+    return texts
+
+
+def table(path: Path, name: str) -> Texts:
+    """Read a CSV or JSON-lines file with the columns text and label; a tenth of it becomes the test split.
+
+    Raises:
+        ValueError: The columns are not there (says which are), or a line is damaged.
+    """
+    content = path.read_bytes()
+    lines = decode(content, path).splitlines()
+    if path.suffix in (".jsonl", ".ndjson"):
+        try:
+            rows = [json.loads(line) for line in lines if line.strip()]
+        except ValueError as error:
+            raise ValueError(f"{path} has a line that is no JSON: {error}") from None
+    else:
+        csv.field_size_limit(sys.maxsize)
+        rows = list(csv.DictReader(lines))
+    if not rows:
+        raise ValueError(f"{path} holds no rows")
+    columns = list(rows[0]) if isinstance(rows[0], dict) else []
+    if not {"text", "label"} <= set(columns):
+        raise ValueError(f"{path} needs the columns text and label; it has {', '.join(map(str, columns)) or 'none'}")
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict) or row.get("text") is None or row.get("label") is None:
+            raise ValueError(f"{path}: row {number + 1} has no text or no label")
+    classes = sorted({str(row["label"]) for row in rows})
+    if len(classes) < 2:
+        raise ValueError(f"{path} has one label only, {classes[0]!r}")
+    labels = [classes.index(str(row["label"])) for row in rows]
+    texts = [clean(str(row["text"])) for row in rows]
+    train, train_labels, test, test_labels = _divide(texts, labels)
+    key = hashlib.sha256(content).hexdigest()[:16]
+    return Texts(name, classes, train, train_labels, test, test_labels, [], key)
+
+
+def _divide(texts: list[str], labels: list[int]) -> tuple[list[str], list[int], list[str], list[int]]:
+    """Put a tenth aside as the test split, by a fixed draw."""
+    order = np.random.default_rng(0).permutation(len(texts))
+    count = max(1, len(texts) // 10)
+    test, train = order[:count], order[count:]
+    return [texts[i] for i in train], [labels[i] for i in train], [texts[i] for i in test], [labels[i] for i in test]
+
+
+def decode(content: bytes, path: Path) -> str:
+    """Bytes as UTF-8 text. Raises ValueError, naming the file and the place, where they are not."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: byte {error.start}") from None
+
+
+def clean(text: str) -> str:
+    """Text without the line breaks of HTML, and with single spaces."""
+    return " ".join(re.sub(r"<br\s*/?>", " ", text).split())
+
+
+def lines(given: str) -> list[str]:
+    """The reviews that one argument of `predict` names: - is standard input and a file holds one a line, else a text.
+
+    Raises:
+        ValueError: There is no review in it, or a file is not UTF-8.
+    """
+    if given == "-":
+        found = sys.stdin.read().splitlines()
+    elif len(given) < 256 and Path(given).is_file():
+        found = decode(Path(given).read_bytes(), Path(given)).splitlines()
+    else:
+        found = [given]
+    found = [line for line in found if line.strip()]
+    if not found:
+        raise ValueError(f"{given!r} holds no review")
+    return found

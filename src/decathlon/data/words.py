@@ -1,0 +1,76 @@
+"""Texts as rows of word numbers: splitting, the vocabulary, and word vectors trained on the texts themselves."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
+PAD, UNKNOWN = 0, 1  # the numbers of no word at all, and of a word that is not in the vocabulary
+LONGEST = 100_000  # characters of a text that are read: the rest of a longer one is cut from its middle
+
+
+def split(text: str) -> list[str]:
+    """Lower-case words, with ! and ? as words of their own; of a huge text its first and last part."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} {text[-LONGEST // 2 :]}"
+    return WORD.findall(text.lower())
+
+
+def vocabulary(texts: Iterable[Sequence[str]], size: int, least: int) -> list[str]:
+    """The most frequent words, those that occur `least` times or more."""
+    counts: Counter[str] = Counter()
+    for words in texts:
+        counts.update(words)
+    return [word for word, count in counts.most_common(size) if count >= least]
+
+
+def encode(texts: Iterable[Sequence[str]], words: Sequence[str], length: int) -> np.ndarray:
+    """Numbers of the words, int32 (N, length): the head and the tail of a longer text, zeros after a shorter one."""
+    numbers = {word: number for number, word in enumerate(words, start=UNKNOWN + 1)}
+    rows = []
+    for text in texts:
+        kept = head_and_tail(text, length)
+        row = np.zeros(length, np.int32)
+        row[: len(kept)] = [numbers.get(word, UNKNOWN) for word in kept]
+        rows.append(row)
+    return np.stack(rows) if rows else np.zeros((0, length), np.int32)
+
+
+def head_and_tail(words: Sequence[str], length: int) -> list[str]:
+    """The first and the last words of a text that is too long: a review's verdict stands at its ends."""
+    if len(words) <= length:
+        return list(words)
+    head = length // 2
+    return [*words[:head], *words[len(words) - (length - head) :]]
+
+
+def vectors(texts: list[list[str]], words: Sequence[str], size: int, epochs: int) -> np.ndarray:
+    """Word2vec (continuous bag of words, negative sampling: Mikolov et al. 2013) trained on these texts.
+
+    One thread and a fixed hash, so that the same texts give the same vectors.
+
+    Returns:
+        float32 (words + 2, size), scaled to a mean square of 1/size; zeros for no word, small noise for unknown ones.
+    """
+    table = np.random.default_rng(0).normal(0, 0.1, (len(words) + 2, size)).astype(np.float32)
+    if epochs:
+        from gensim.models import Word2Vec
+
+        known = set(words)
+        kept = [[word for word in text if word in known] for text in texts]
+        options = {"window": 5, "negative": 5, "min_count": 1, "sample": 1e-4, "workers": 1, "seed": 0}
+        trained = Word2Vec(kept, vector_size=size, epochs=epochs, hashfxn=_hash, **options)
+        for number, word in enumerate(words, start=UNKNOWN + 1):
+            if word in trained.wv:
+                table[number] = trained.wv[word]
+    table[PAD] = 0
+    return table / max(1e-6, float(np.sqrt(np.square(table).mean() * size)))
+
+
+def _hash(text: str) -> int:
+    return zlib.crc32(text.encode())

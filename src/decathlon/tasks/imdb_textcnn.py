@@ -1,0 +1,253 @@
+"""`imdb-textcnn`: is a film review positive? Convolutions over word vectors.
+
+Network   word vectors -> convolutions 1, 2 and 3 words wide -> max over time -> fully connected (Kim 2014)
+Expected  CARD_EXPECTED
+Time      CARD_TIME
+Command   decathlon train imdb-textcnn
+More      docs/tasks/imdb-textcnn.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from decathlon import classify, metrics, plots
+from decathlon.data import Data, Epoch, Source, Split, hold_out, imdb, say, steps_per_epoch, words
+from decathlon.models.textcnn import TextCNN
+from decathlon.recipe import Card, Optimizer, require
+from decathlon.recipe import Recipe as BaseRecipe
+from decathlon.rules import at_least_one, exactly, expect_shape, operations
+
+CARD = Card(
+    id="imdb-textcnn",
+    dataset="imdb",
+    network="TextCNN: convolutions over word vectors, max over time, fully connected",
+    bar=0.87,
+)
+
+# --- Recipe -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(BaseRecipe):
+    """How `imdb-textcnn` is trained."""
+
+    may_be_zero = ("seed", "vector_epochs")
+
+    vocabulary: int = 30_000
+    """Most words that have a vector of their own."""
+    least: int = 5
+    """Times a word must occur to have one."""
+    length: int = 400
+    """Words of a review that are read: half from its head, half from its tail."""
+    vector: int = 128
+    """Values in a word vector."""
+    vector_epochs: int = 8
+    """Passes of word2vec over the training and unlabelled reviews; 0 starts from noise."""
+    widths: tuple[int, ...] = (1, 2, 3)
+    """Words that a filter sees at once."""
+    filters: int = 150
+    """Filters of each width."""
+    dropout: float = 0.5
+    """Share of the filters' answers that is dropped."""
+    word_dropout: float = 0.3
+    """Share of the words that is made unknown."""
+    epochs: int = 5
+    batch_size: int = 50
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=3e-3, weight_decay=1e-2))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("--dropout", self.dropout < 1, "below 1")
+        require("--word-dropout", self.word_dropout < 1, "below 1")
+
+
+def recipe() -> Recipe:
+    """The recipe for IMDB."""
+    return Recipe()
+
+
+def sample_recipe() -> Recipe:
+    """The recipe for the sample: short reviews, few words."""
+    return replace(
+        recipe(), least=1, length=60, vector=32, filters=32, word_dropout=0.02, epochs=8, optimizer=Optimizer(lr=5e-3)
+    )
+
+
+# --- Data -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reviews(Split):
+    """Word numbers int32 (N, length), labels (N,), and the vectors the words start from, (words + 2, vector)."""
+
+    vectors: Tensor
+
+
+def load(source: Source, recipe: Recipe) -> Data:
+    """Reviews as word numbers; splitting, the vocabulary and the vectors are made once and cached."""
+    texts = imdb.load(source)
+    made_of = [texts.key, recipe.vocabulary, recipe.least, recipe.length, recipe.vector, recipe.vector_epochs]
+    name = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
+    cached = source.folder / "cache" / f"imdb-words-{name}.npz"
+    arrays = read_words(cached) or make_words(texts, recipe, cached)
+    tokens = {part: torch.from_numpy(arrays[part]) for part in ("train", "test")}
+    labelled = Reviews(tokens["train"], torch.tensor(texts.train_labels), torch.from_numpy(arrays["vectors"]))
+    train, validation = hold_out(labelled)
+    meta = {"classes": texts.classes, "words": arrays["words"].tolist()}
+    return Data(texts.name, train, validation, Split(tokens["test"], torch.tensor(texts.test_labels)), meta)
+
+
+def read_words(path: Path) -> dict[str, np.ndarray]:
+    """What `make_words` left, whole; nothing where it is not there or damaged."""
+    try:
+        with path.open("rb") as opened, np.load(opened) as file:
+            return {name: file[name] for name in ("words", "vectors", "train", "test")}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        say(f"{path} is damaged: making it again")
+        return {}
+
+
+def make_words(texts: imdb.Texts, recipe: Recipe, path: Path) -> dict[str, np.ndarray]:
+    """Split the reviews into words, choose the vocabulary, train the vectors: the last two without the test reviews."""
+    say("splitting the reviews into words and training word vectors (once; cached)")
+    train, test, more = ([words.split(text) for text in part] for part in (texts.train, texts.test, texts.unlabelled))
+    known = words.vocabulary([*train, *more], recipe.vocabulary, recipe.least)
+    table = words.vectors([*train, *more], known, recipe.vector, recipe.vector_epochs)
+    arrays = {"words": np.array(known), "vectors": table}
+    arrays |= {name: words.encode(part, known, recipe.length) for name, part in (("train", train), ("test", test))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part.npz")
+    np.savez(part, **arrays)  # type: ignore[arg-type]
+    part.replace(path)
+    return arrays
+
+
+def batches(split: Split, recipe: Recipe, epoch: Epoch) -> Iterator[Split]:
+    """Shuffled batches of reviews of about one length, so that little is computed on what is no word."""
+    generator = epoch.generator()
+    order = torch.randperm(len(split), generator=generator)
+    count, size = steps_per_epoch(split, recipe.batch_size), recipe.batch_size
+    lengths = (split.inputs != words.PAD).sum(1).cpu()[order]
+    pools = torch.arange(len(order)) // (50 * size)  # sorted within pools of 50 batches, so that batches still vary
+    order = order[(pools * (recipe.length + 1) + lengths).argsort(stable=True)]
+    turns = torch.randperm(count, generator=generator).tolist()
+    for number in turns[epoch.start :]:
+        chunk = order[number * size : (number + 1) * size]
+        yield split[chunk[epoch.rank :: epoch.world].to(split.targets.device)]
+
+
+# --- Model ------------------------------------------------------------------------------------------------------------
+
+
+def model(
+    recipe: Recipe, meta: dict[str, Any], train: Split | None = None, network: nn.Module | None = None
+) -> nn.Module:
+    """Word numbers (N, length), zeros after the last word -> scores (N, classes)."""
+    if network is not None:
+        return network
+    size = len(meta["words"]) + 2  # and one row each for no word and for unknown words
+    made = TextCNN(size, recipe.vector, recipe.widths, recipe.filters, recipe.dropout, len(meta["classes"]))
+    if isinstance(train, Reviews) and recipe.vector_epochs:
+        with torch.no_grad():
+            made.vectors.weight.copy_(train.vectors)
+    return made
+
+
+def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:
+    """Word vectors, convolutions of several widths, one maximum over time each, one fully connected layer."""
+    example = torch.randint(2, len(meta["words"]), (2, 40), device=next(model.parameters()).device, dtype=torch.int32)
+    output, counts = operations(model, example)
+    expect_shape(output, (2, len(meta["classes"])), example)
+    broken = exactly(counts, fully_connected=1) + at_least_one(counts, "embedding", "convolution", "maximum")
+    return broken + (["its convolutions have one width only"] if counts["convolution"] == 1 else [])
+
+
+# --- Step -------------------------------------------------------------------------------------------------------------
+
+
+def step(model: nn.Module, batch: Split, recipe: Recipe) -> dict[str, Tensor]:
+    """Cross-entropy on reviews some of whose words are made unknown."""
+    tokens = batch.inputs
+    hidden = (torch.rand(tokens.shape) < recipe.word_dropout).to(tokens.device) & (tokens != words.PAD)
+    return {"loss": F.cross_entropy(model(tokens.masked_fill(hidden, words.UNKNOWN)), batch.targets)}
+
+
+# --- Evaluate ---------------------------------------------------------------------------------------------------------
+
+
+def evaluate(model: nn.Module, data: Data, split: str, recipe: Recipe) -> dict[str, float]:
+    """Accuracy and cross-entropy."""
+    examples: Split = getattr(data, split)
+    return metrics.classification(scores(model, examples), examples.targets)
+
+
+def scores(model: nn.Module, split: Split) -> Tensor:
+    """Scores (N, classes), computed in the order of length, a hundred reviews at a time."""
+    order = (split.inputs != words.PAD).sum(1).argsort(stable=True)
+    found = metrics.outputs(model, split.inputs[order], batch=100)
+    return torch.empty_like(found).index_copy_(0, order, found)
+
+
+# --- Predict ----------------------------------------------------------------------------------------------------------
+
+
+def predict(model: nn.Module, inputs: list[str], recipe: Recipe, meta: dict[str, Any]) -> list[dict[str, Any]]:
+    """Label, probabilities and deciding words of each review: a text, a file with one a line, or - (standard input)."""
+    return [answer(model, text, recipe, meta) for given in inputs for text in imdb.lines(given)]
+
+
+def answer(model: nn.Module, text: str, recipe: Recipe, meta: dict[str, Any]) -> dict[str, Any]:
+    """One review's answer. Raises ValueError where it holds no word."""
+    found, notes = words.split(imdb.clean(text)), []
+    if not found:
+        raise ValueError(f"the review {text[:40]!r} holds no word")
+    if len(found) > recipe.length:
+        notes.append(f"{len(found):,} words: its first and last {recipe.length // 2} were read")
+    tokens = torch.from_numpy(words.encode([found], meta["words"], recipe.length))
+    if (tokens <= words.UNKNOWN).all():
+        notes.append("none of its words is known: the answer is a guess")
+    with torch.no_grad():
+        ranked = classify.ranked(model(tokens)[0].softmax(0).tolist(), meta["classes"])
+    kept = words.head_and_tail(found, recipe.length)
+    parts = because(model, tokens, kept, meta["classes"].index(ranked["label"]))
+    return {"input": text[:80], **ranked, "notes": notes, "because": parts}
+
+
+def because(model: nn.Module, tokens: Tensor, shown: list[str], label: int) -> list[tuple[str, float]]:
+    """Each word of one text (1, L) with how much it spoke for a label; nothing for a network that does not tell."""
+    if not isinstance(model, TextCNN):
+        return []
+    with torch.no_grad():
+        weights = model.spoken_for(tokens, label).tolist()
+    return [(word, round(weight, 3)) for word, weight in zip(shown, weights, strict=False)]
+
+
+# --- Show -------------------------------------------------------------------------------------------------------------
+
+
+def show(model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> None:
+    """confusion.png and texts.json, the most confident mistakes word by word, of the validation split."""
+    split, classes, known = data.validation, data.meta["classes"], data.meta["words"]
+    found = scores(model, split)
+    plots.confusion_matrix(found, split.targets, classes, folder / "confusion.png")
+    texts = []
+    for index, label, probability in metrics.worst(found, split, 8):
+        tokens = split.inputs[index : index + 1]
+        shown = [known[token - 2] if token > words.UNKNOWN else "…" for token in tokens[0].tolist() if token]
+        title = f"{classes[int(split.targets[index])]}, not {classes[label]} ({100 * probability:.0f} %)"
+        texts.append({"title": title, "parts": because(model, tokens, shown, label)})
+    (folder / "texts.json").write_text(json.dumps(texts))
