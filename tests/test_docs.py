@@ -76,6 +76,6 @@ def test_the_example_task_works(tmp_path: Path, decathlon: Command, monkeypatch:
 
 
 def test_nothing_names_a_machine() -> None:
-    pattern = re.compile(r"/(root|work|home)/|pythonhosted|registry\.npmjs", re.IGNORECASE)
+    pattern = re.compile(r"/(root|work|home)/")
     for path in [*PAGES, ROOT / "constraints.txt", ROOT / "pyproject.toml", ROOT / "Makefile"]:
         assert not pattern.search(path.read_text()), path

@@ -153,6 +153,37 @@ def test_the_deciding_words_are_found(decathlon: Command) -> None:
     assert [one["label"] for one in answers] == ["pos", "neg"]
 
 
+def test_a_network_of_ones_own(decathlon: Command) -> None:
+    Path("net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.words, self.out = nn.Embedding(30_002, 8), nn.Linear(8, 2)\n"
+        "    def forward(self, tokens):\n"
+        "        return self.out(self.words(tokens).amax(1))\n"
+    )
+    done = decathlon(
+        *(
+            "train",
+            "imdb-textcnn",
+            "--data",
+            "sample",
+            "--epochs",
+            "1",
+            "--out",
+            "run",
+            "--model",
+            "net.py:Net",
+            "--json",
+        )
+    )
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["broken_rules"] == ["it has no convolution"]
+    assert "plots could not be drawn" not in done.err
+    assert decathlon("predict", "imdb-textcnn", "The cast was not bad .", "--run", "run").status == 0
+
+
 def test_odd_reviews(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     train = ("train", "imdb-textcnn", "--data", "sample", "--epochs", "1", "--out", "run")
     assert decathlon(*train).status == 0

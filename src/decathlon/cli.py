@@ -217,7 +217,7 @@ def print_answers(answers: list[dict[str, Any]]) -> None:
             print(f"  ({note})")
         for name, probability in list(answer.get("probabilities", {}).items())[:10]:
             print(f"  {name:>12} {100 * probability:6.2f} % {'█' * round(30 * probability)}")
-        if answer.get("because"):
+        if "because" in answer:
             print(f"  {highlighted(answer['because'])}")
         for name, value in answer.items():
             if name not in ("input", "label", "notes", "probabilities", "because"):
