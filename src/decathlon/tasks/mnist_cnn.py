@@ -70,7 +70,7 @@ def recipe() -> Recipe:
 
 def sample_recipe() -> Recipe:
     """The recipe for the sample: fewer images, so smaller batches."""
-    return replace(recipe(), channels=(16, 32, 64), batch_size=64, epochs=10)
+    return replace(recipe(), channels=(16, 32, 64), batch_size=64, epochs=25)
 
 
 # --- Data -------------------------------------------------------------------------------------------------------------
