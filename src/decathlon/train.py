@@ -95,7 +95,7 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
 
 
 def resumed(task: Task, options: Options) -> tuple[Path, Recipe, Options]:
-    """Folder, recipe and options of the run to go on with: its own, but for where the data lies and how far to go."""
+    """Folder, recipe and options of the run to go on with: its own, but for where the data lies."""
     assert options.resume is not None
     folder = Path(options.resume)
     config = run.read_json(folder / "config.json")
