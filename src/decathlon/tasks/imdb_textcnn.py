@@ -114,10 +114,9 @@ def read_words(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as opened, np.load(opened) as file:
             return {name: file[name] for name in ("words", "vectors", "train", "test")}
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        say(f"{path} is damaged: making it again")
+        if path.exists():
+            say(f"{path} is damaged: making it again")
         return {}
 
 
@@ -131,7 +130,7 @@ def make_words(texts: imdb.Texts, recipe: Recipe, path: Path) -> dict[str, np.nd
     arrays |= {name: words.encode(part, known, recipe.length) for name, part in (("train", train), ("test", test))}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part.npz")
-    np.savez(part, **arrays)  # type: ignore[arg-type]
+    np.savez(part, words=arrays["words"], vectors=table, train=arrays["train"], test=arrays["test"])
     part.replace(path)
     return arrays
 
@@ -144,8 +143,7 @@ def batches(split: Split, recipe: Recipe, epoch: Epoch) -> Iterator[Split]:
     lengths = (split.inputs != words.PAD).sum(1).cpu()[order]
     pools = torch.arange(len(order)) // (50 * size)  # sorted within pools of 50 batches, so that batches still vary
     order = order[(pools * (recipe.length + 1) + lengths).argsort(stable=True)]
-    turns = torch.randperm(count, generator=generator).tolist()
-    for number in turns[epoch.start :]:
+    for number in torch.randperm(count, generator=generator).tolist()[epoch.start :]:
         chunk = order[number * size : (number + 1) * size]
         yield split[chunk[epoch.rank :: epoch.world].to(split.targets.device)]
 
@@ -162,8 +160,7 @@ def model(
     size = len(meta["words"]) + 2  # and one row each for no word and for unknown words
     made = TextCNN(size, recipe.vector, recipe.widths, recipe.filters, recipe.dropout, len(meta["classes"]))
     if isinstance(train, Reviews) and recipe.vector_epochs:
-        with torch.no_grad():
-            made.vectors.weight.copy_(train.vectors)
+        made.vectors.weight.data.copy_(train.vectors)
     return made
 
 

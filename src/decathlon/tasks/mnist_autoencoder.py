@@ -128,8 +128,7 @@ class Coder(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Float images (N, 1, 28, 28) from 0 to 1 -> reconstructions of the same shape, and codes (N, code)."""
-        reconstructions, codes = self.network(images)
-        return reconstructions, codes
+        return self.network(images)
 
 
 def model(
@@ -138,8 +137,7 @@ def model(
     """Float images (N, 1, 28, 28) from 0 to 1 -> reconstructions of the same shape, and codes (N, at most 128)."""
     if network is None:
         network = Autoencoder(recipe.code, recipe.channels)
-    _, codes = shapes(network)
-    coder = Coder(network, codes.shape[1], meta["labelled"])
+    coder = Coder(network, shapes(network)[1].shape[1], meta["labelled"])
     return coder.to(memory_format=torch.channels_last)  # convolutions on the CPU are a fifth faster
 
 
@@ -175,8 +173,7 @@ def step(model: nn.Module, batch: Split, recipe: Recipe) -> dict[str, Tensor]:
     reconstruction = F.mse_loss(images[: len(clean)], clean)
     first, second = codes.float().chunk(2)
     invariance = F.mse_loss(first, second)
-    spread = [spread_of(view) for view in (first, second)]
-    variance, covariance = (torch.stack(term).mean() for term in zip(*spread, strict=True))
+    variance, covariance = (torch.stack(t).mean() for t in zip(spread_of(first), spread_of(second), strict=True))
     loss = recipe.reconstruction * reconstruction + recipe.invariance * invariance
     loss = loss + recipe.variance * variance + recipe.covariance * covariance
     parts = {"reconstruction": reconstruction, "invariance": invariance, "variance": variance}
@@ -186,10 +183,9 @@ def step(model: nn.Module, batch: Split, recipe: Recipe) -> dict[str, Tensor]:
 def spread_of(codes: Tensor) -> tuple[Tensor, Tensor]:
     """How far the deviation of each value (N, code) falls short of 1, and the squared covariances between values."""
     centred = codes - codes.mean(0)
-    deviation = (centred.var(0) + 1e-4).sqrt()
     covariance = centred.T @ centred / max(1, len(codes) - 1)  # (code, code)
     off_diagonal = covariance.square().sum() - covariance.diagonal().square().sum()
-    return (1 - deviation).relu().mean(), off_diagonal / codes.shape[1]
+    return (1 - (centred.var(0) + 1e-4).sqrt()).relu().mean(), off_diagonal / codes.shape[1]
 
 
 # --- Evaluate ---------------------------------------------------------------------------------------------------------
@@ -242,13 +238,10 @@ def show(model: Coder, data: Data, recipe: Recipe, folder: Path) -> None:
     split, classes = data.validation, data.meta["classes"]
     images = to_float(split.inputs[:16])
     pairs = torch.stack([images, model(images)[0].float().clamp(0, 1)], 1).flatten(0, 1)  # (32, 1, 28, 28), in turn
-    titles = ["original", "reconstruction"] * len(images)
-    plots.grid(list(pairs), titles, folder / "reconstructions.png", 8)
+    plots.grid(list(pairs), ["original", "reconstruction"] * len(images), folder / "reconstructions.png", 8)
     codes = encode(model, split.inputs).cpu().numpy()
-    near = min(30.0, len(codes) / 4)
-    flat = TSNE(random_state=0, perplexity=near, init="random").fit_transform(codes[:1000])
-    labels = split.targets.cpu().numpy()
-    plots.plane(flat, labels[:1000], classes, folder / "codes.png", "codes of validation images, by t-SNE")
+    flat = TSNE(random_state=0, perplexity=min(30.0, len(codes) / 4), init="random").fit_transform(codes[:1000])
+    plots.plane(flat, split.targets[:1000].cpu().numpy(), classes, folder / "codes.png", "validation codes, by t-SNE")
     forest = grow(model, recipe)
     votes = np.zeros((len(codes), len(classes)), np.float32)
     votes[:, forest.classes_] = forest.predict_proba(codes)
