@@ -26,13 +26,15 @@ def open_image(path: str) -> Image.Image:
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{path} has {image.width}×{image.height} pixels; at most {MAX_PIXELS:,} are read")
-            return ImageOps.exif_transpose(image)  # a copy, decoded
+            wide, high = image.size
+            upright = ImageOps.exif_transpose(image) if wide * high <= MAX_PIXELS else None  # a copy, decoded
     except UnidentifiedImageError:
         raise ValueError(f"{path} is no picture that can be read") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # on damaged files Pillow raises nearly anything: SyntaxError and struct.error, too
         raise ValueError(f"{path} is damaged: {error}") from None
+    if upright is None:
+        raise ValueError(f"{path} has {wide}×{high} pixels; at most {MAX_PIXELS:,} are read")
+    return upright
 
 
 def read_digit(path: str) -> tuple[Tensor, list[str]]:
