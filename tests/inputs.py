@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from decathlon.data import drawn
+
 
 def digit(folder: Path) -> str:
     """A large dark one on paper, as a phone would photograph it."""
@@ -22,4 +24,14 @@ def review(folder: Path) -> str:
     return "The plot was not bad and the music was really moving ."
 
 
-INPUTS: dict[str, Callable[[Path], str]] = {"mnist": digit, "imdb": review}
+def photo(folder: Path) -> str:
+    """A drawn ship with much sky over it, as a camera held upright would take it."""
+    ship = drawn.picture("ship", np.random.default_rng(1)).resize((240, 240))
+    picture = Image.new("RGB", (240, 320), ship.getpixel((0, 0)))
+    picture.paste(ship, (0, 80))
+    path = folder / "ship.jpg"
+    picture.save(path)
+    return str(path)
+
+
+INPUTS: dict[str, Callable[[Path], str]] = {"mnist": digit, "imdb": review, "cifar10": photo}
