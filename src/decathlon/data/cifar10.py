@@ -1,0 +1,301 @@
+"""CIFAR-10: 60,000 colour pictures of 32×32 in ten classes (Krizhevsky 2009, Learning Multiple Layers of Features).
+
+Read from torchvision's folder or archive (pickled batches), from the release in plain bytes, or from a folder of
+pictures `cifar10/{train,test}/<class>/`. A user's own pictures: such a folder with any classes. What was read is kept
+in the data folder's `cache`, so that the next start takes a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import pickle
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from decathlon.data import Data, Source, Split, drawn, hold_out, photo, say
+from decathlon.data.download import fetch, md5
+
+VERSION = "1"  # of what the cache holds: raise it when reading changes
+SIZE = 3 * photo.SIDE * photo.SIDE
+CLASSES = list(drawn.SHAPES)
+URL = "https://www.cs.toronto.edu/~kriz/"
+# Archives and their MD5. The second is fetched: its batches are plain bytes, where a pickle could be a program.
+ARCHIVES = {
+    "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
+    "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
+}
+# The batches' MD5, as torchvision gives them; nobody gives those of the plain batches.
+PICKLED = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+PLAIN = [f"{name}.bin" for name in PICKLED]
+COUNTS = {"train": 50_000, "test": 10_000}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures read, side after side: uint8 (N, 3, 32, 32), int64 (N,), and how many each side has."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    sides: dict[str, int]
+
+
+def load(source: Source) -> Data:
+    """Read CIFAR-10, the drawn sample, or the user's own pictures.
+
+    Returns:
+        Images as uint8 (N, 3, 32, 32), labels as int64 (N,); `meta` holds `classes`.
+
+    Raises:
+        FileNotFoundError: Nothing is there and nothing may be downloaded; says what to put where.
+        ConnectionError: It could not be downloaded.
+        ValueError: A file or folder is not as it must be: names it.
+    """
+    if source.kind == "own":
+        assert source.path is not None
+        name, place = f"own:{source.path.resolve().name}", released(source.path) or source.path
+    elif source.kind == "sample":
+        name, place = "cifar10-sample", drawn.pictures(source.folder / "sample" / f"cifar10-{drawn.VERSION}")
+    else:
+        name, place = "cifar10", official(source)
+    if released(place):
+        classes = CLASSES
+        files = sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else [place]
+        key = _hash([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])
+        found = cached(source, key, lambda: batches(place, source.kind == "official"))
+    elif place.is_dir():
+        folder = photo.listed(place)
+        classes = folder.classes
+        if source.kind == "official":
+            name = _copy(folder)
+        sides = {side: len(files) for side, files in folder.files.items()}
+        found = cached(source, folder.key, lambda: Pictures(*photo.decode(folder), sides))
+    else:
+        raise ValueError(f"{place} is neither a folder of pictures nor an archive of CIFAR-10 ({', '.join(ARCHIVES)})")
+    train, validation, test = _splits(found, place)
+    return Data(name, train, validation, test, {"classes": classes})
+
+
+def official(source: Source) -> Path:
+    """What the data folder holds of CIFAR-10, its archive downloaded where there is nothing.
+
+    Raises:
+        FileNotFoundError, ConnectionError: As `load`.
+    """
+    pictures = source.folder / "cifar10"
+    found = released(source.folder) or (pictures if pictures.is_dir() else None)
+    if found:
+        return found
+    name, checksum = list(ARCHIVES.items())[1]
+    if not source.download:
+        raise FileNotFoundError(f"CIFAR-10 is not in {source.folder}: neither {' nor '.join(ARCHIVES)} nor cifar10/")
+    try:
+        return fetch([URL + name], source.folder / name, checksum)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"{error}; {next(iter(ARCHIVES))} or its folder is fine, too; or use --data sample, which needs no network"
+        ) from None
+
+
+def released(path: Path) -> Path | None:
+    """The folder or archive in the format of the release that is `path` or lies in it; None where there is none."""
+    if path.is_file():
+        return path if path.name.endswith((".tar.gz", ".tgz", ".tar")) else None
+    if any((path / name).exists() for name in (*PICKLED, *PLAIN)):
+        return path
+    places = ("cifar-10-batches-py", "cifar-10-python.tar.gz", "cifar-10-batches-bin", "cifar-10-binary.tar.gz")
+    return next((path / place for place in places if (path / place).exists()), None)
+
+
+def _copy(folder: photo.Folder) -> str:
+    """Name of an official folder of pictures: JPEG files are not quite the pictures of the release."""
+    if folder.classes != CLASSES:
+        raise ValueError(f"{folder.path} must hold the classes {', '.join(CLASSES)}; other pictures: --data PATH")
+    sides = {side: len(files) for side, files in folder.files.items()}
+    jpeg = any(file.lower().endswith((".jpg", ".jpeg")) for files in folder.files.values() for file, _ in files)
+    return f"cifar10-{'jpeg' if jpeg else 'png'}" + ("" if sides == COUNTS else f"-{sum(sides.values())}")
+
+
+def _splits(found: Pictures, place: Path) -> tuple[Split, Split, Split]:
+    """Training, validation and test: what has no test gives a tenth to it, by a fixed draw."""
+    whole = Split(torch.from_numpy(found.pixels), torch.from_numpy(found.labels))
+    parts, start = {}, 0
+    for side, count in found.sides.items():
+        parts[side] = whole[start : start + count]
+        start += count
+    if "test" not in parts and "val" in parts:
+        parts["test"] = parts.pop("val")
+    if "test" not in parts:
+        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))
+        count = max(1, len(whole) // 10)
+        parts = {"train": whole[order[count:]], "test": whole[order[:count]]}
+    if len(parts["train"]) < 2:
+        raise ValueError(f"{place} holds too few pictures to train on and to measure with: {len(whole)}")
+    train, validation = (parts["train"], parts["val"]) if "val" in parts else hold_out(parts["train"])
+    return train, validation, parts["test"]
+
+
+# --- The cache --------------------------------------------------------------------------------------------------------
+
+
+def cached(source: Source, key: str, make: Callable[[], Pictures]) -> Pictures:
+    """What `make` gives, kept in the data folder under this key; where it cannot be kept, it is said."""
+    path = source.folder / "cache" / f"cifar10-{VERSION}-{key}.npz"
+    if path.exists():
+        try:
+            with path.open("rb") as opened, np.load(opened) as file:  # its checksums are verified, too
+                kept = dict(zip(file["sides"].tolist(), file["counts"].tolist(), strict=True))
+                return Pictures(file["pixels"], file["labels"], kept)
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+            say(f"{path} is damaged: making it again")
+    made = make()
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sides, counts = np.array(list(made.sides)), np.array(list(made.sides.values()))
+        with part.open("wb") as out:
+            np.savez(out, pixels=made.pixels, labels=made.labels, sides=sides, counts=counts)
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        say(f"what was read could not be kept for the next start: {error}")
+    return made
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
+
+
+# --- The release's batches --------------------------------------------------------------------------------------------
+
+
+def batches(place: Path, official: bool) -> Pictures:
+    """Read the six batches, pickled or plain, of a folder or an archive; nothing is unpacked to disk.
+
+    Raises:
+        FileNotFoundError: A batch is missing.
+        ValueError: A batch or the archive is damaged, or not the official one where it should be; names it.
+    """
+    if place.is_file() and official and md5(place) != ARCHIVES[place.name]:
+        raise ValueError(f"{place} is damaged or cut short: its checksum is wrong; delete it and run again")
+    contents = _archive(place) if place.is_file() else _folder(place)
+    names = PLAIN if PLAIN[0] in contents else list(PICKLED)
+    pixels, labels = [], []
+    for name in names:
+        if name not in contents:
+            raise FileNotFoundError(f"{place} has no {name}; delete it and run again, or put the whole release there")
+        content = contents[name]
+        if official and name in PICKLED and hashlib.md5(content, usedforsecurity=False).hexdigest() != PICKLED[name]:
+            raise ValueError(f"{place / name} is damaged: its checksum is wrong; delete {place} and run again")
+        rows = plain_batch(content, place / name) if name in PLAIN else pickled_batch(content, place / name)
+        pixels.append(rows[0])
+        labels.append(rows[1])
+    sides = {"train": sum(map(len, labels[:-1])), "test": len(labels[-1])}
+    if official and sides != COUNTS:
+        raise ValueError(f"{place} holds {sides} pictures, not {COUNTS}: delete it and run again")
+    return Pictures(np.concatenate(pixels), np.concatenate(labels), sides)
+
+
+def _folder(place: Path) -> dict[str, bytes]:
+    return {name: (place / name).read_bytes() for name in (*PLAIN, *PICKLED) if (place / name).exists()}
+
+
+def _archive(place: Path) -> dict[str, bytes]:
+    """The batches in a tar file, by name."""
+    contents = {}
+    try:
+        with tarfile.open(place) as tar:
+            for member in tar:
+                tarfile.data_filter(member, "/nowhere")  # refuses names and links that lead outside
+                if not (member.isfile() or member.isdir()):
+                    raise ValueError(f"{place} holds {member.name!r}, which is no plain file; CIFAR-10's does not")
+                name = Path(member.name).name
+                file = tar.extractfile(member) if name in PICKLED or name in PLAIN else None
+                if file:
+                    contents[name] = file.read()
+    except tarfile.FilterError as error:
+        raise ValueError(f"{place} leads outside its folder: {error}; CIFAR-10's does not") from None
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{place} is damaged or cut short: {error}; delete it and get it again") from None
+    return contents
+
+
+def plain_batch(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a label's byte and 3,072 bytes of pixels: red, green, blue, each row by row.
+
+    Format: https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".
+
+    Returns:
+        uint8 (N, 3, 32, 32) and int64 (N,).
+
+    Raises:
+        ValueError: The size does not fit, or a label is none of 0 to 9.
+    """
+    if not content or len(content) % (SIZE + 1):
+        raise ValueError(f"{path} is damaged or cut short: {len(content)} bytes are no whole number of {SIZE + 1}")
+    rows = np.frombuffer(content, np.uint8).reshape(-1, SIZE + 1)
+    return _checked(rows[:, 1:], rows[:, 0], path)
+
+
+# What arrays are pickled with, under the names that all releases of numpy gave it.
+ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): np.empty(1).__reduce__()[0],
+    ("numpy._core.multiarray", "_reconstruct"): np.empty(1).__reduce__()[0],
+    ("numpy._core.numeric", "_frombuffer"): np.empty(1).__reduce_ex__(5)[0],
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): lambda text, codec: text.encode("latin1"),
+}
+
+
+class Unpickler(pickle.Unpickler):
+    """Unpickles arrays, numbers, texts and lists, and refuses whatever else: a pickle can be a program."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """One of the few that arrays need."""
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a batch of pictures does not need")
+        return ALLOWED[module, name]
+
+
+def pickled_batch(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A pickled dict with `data`, uint8 (N, 3072), and `labels`. Nothing in the pickle is run.
+
+    Returns:
+        uint8 (N, 3, 32, 32) and int64 (N,).
+
+    Raises:
+        ValueError: It is no such pickle, or asks for anything but arrays.
+    """
+    try:
+        batch = Unpickler(io.BytesIO(content), encoding="latin1").load()
+        pixels, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
+    except Exception as error:  # damaged bytes are instructions, too, and fail in any way
+        raise ValueError(f"{path} is no batch of CIFAR-10: {error}") from None
+    return _checked(pixels, labels, path)
+
+
+def _checked(pixels: np.ndarray, labels: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    if pixels.dtype != np.uint8 or pixels.shape != (len(labels), SIZE) or labels.dtype.kind not in "iu":
+        raise ValueError(f"{path} holds {pixels.dtype} {pixels.shape}, not uint8 ({len(labels)}, {SIZE}) with labels")
+    if not len(labels) or labels.min() < 0 or labels.max() >= len(CLASSES):
+        raise ValueError(f"{path} has labels that are none of 0 to {len(CLASSES) - 1}, or none at all")
+    return pixels.reshape(-1, 3, photo.SIDE, photo.SIDE), labels.astype(np.int64)
