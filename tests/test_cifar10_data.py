@@ -357,6 +357,11 @@ def test_transparent_is_white_and_turned_is_upright(tmp_path: Path) -> None:
     assert "32×64" in notes[-1]
 
 
+def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
+    Image.fromarray(np.full((32, 32), 100 * 257, np.uint16)).save(tmp_path / "deep.png")
+    assert set(photo.picture(tmp_path / "deep.png")[0].flatten().tolist()) == {100}
+
+
 def test_what_is_no_picture(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none.png"):
         photo.picture("none.png")
