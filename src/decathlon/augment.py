@@ -60,6 +60,23 @@ def warp(
     return F.grid_sample(dealt, grid, align_corners=False).view(count, channels, height, width)
 
 
+def shifted(images: Tensor, most: int) -> Tensor:
+    """Shift each image by whole pixels, up to `most` each way; what comes in is what lies there, mirrored.
+
+    Args:
+        images: Any type (N, C, H, W).
+        most: 0 leaves them alone.
+    """
+    if not most:
+        return images
+    count, channels, height, width = images.shape
+    wide = F.pad(images.float(), (most,) * 4, mode="reflect").to(images.dtype)  # which is for floats only
+    down, right = torch.randint(2 * most + 1, (2, count, 1)).to(images.device)
+    rows, columns = down + torch.arange(height).to(down), right + torch.arange(width).to(down)  # (N, H), (N, W)
+    image, channel = torch.arange(count).to(down), torch.arange(channels).to(down)
+    return wide[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+
+
 @functools.cache
 def basis(knots: int, height: int, width: int) -> Tensor:
     """What a grid for `grid_sample` is made of: x, y, 1, and a cubic bump at each knot. (3 + knots², H·W)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,25 @@ from decathlon import metrics, plots, rules
 from decathlon.augment import to_float
 from decathlon.data import Data, Split
 
+Scorer = Callable[[Tensor], Tensor]  # float images (N, C, H, W) -> scores (N, classes): a network, or two views of one
 
-def logits(model: nn.Module, images: Tensor) -> Tensor:
+
+def mirrored(model: Scorer) -> Scorer:
+    """The mean of the scores of an image and of its mirror image."""
+    return lambda images: (model(images) + model(images.flip(3))) / 2
+
+
+def logits(model: Scorer, images: Tensor) -> Tensor:
     """Scores (N, classes) of uint8 images (N, C, H, W), computed a batch at a time."""
     return metrics.outputs(lambda batch: model(to_float(batch)), images)
 
 
-def evaluate(model: nn.Module, split: Split) -> dict[str, float]:
+def evaluate(model: Scorer, split: Split) -> dict[str, float]:
     """Accuracy and cross-entropy on a split."""
     return metrics.classification(logits(model, split.inputs), split.targets)
 
 
-def predict(model: nn.Module, image: Tensor, meta: dict[str, Any]) -> dict[str, Any]:
+def predict(model: Scorer, image: Tensor, meta: dict[str, Any]) -> dict[str, Any]:
     """The classes and their probabilities, the likeliest first, for one uint8 image (C, H, W)."""
     with torch.no_grad():
         probabilities = logits(model, image[None])[0].softmax(0)
@@ -49,7 +57,7 @@ def operations(model: nn.Module, shape: tuple[int, int, int], meta: dict[str, An
     return counts
 
 
-def show(model: nn.Module, data: Data, folder: Path) -> None:
+def show(model: Scorer, data: Data, folder: Path) -> None:
     """confusion.png and mistakes.png, of the validation split."""
     scores, split, classes = logits(model, data.validation.inputs), data.validation, data.meta["classes"]
     plots.confusion_matrix(scores, split.targets, classes, folder / "confusion.png")

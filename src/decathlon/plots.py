@@ -7,9 +7,10 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from decathlon import run
 from decathlon.data import Split
@@ -101,3 +102,23 @@ def plane(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], path: 
     axes.legend(markerscale=2.5, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set(title=title, xticks=[], yticks=[])
     save(figure, path)
+
+
+def filters(model: nn.Module, path: Path) -> None:
+    """The kernels of a network's first convolution on colour pictures; nothing where it has none."""
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is not None and first.in_channels == 3:
+        kernels = first.weight.detach().cpu()  # (filters, 3, k, k)
+        size = kernels.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-9)
+        grid(list(kernels / size / 2 + 0.5), [""] * len(kernels), path, 8, "the first layer's filters; grey is zero")
+
+
+def overlays(images: Tensor, heat: Tensor, titles: Sequence[str], path: Path, heading: str) -> None:
+    """Images uint8 (N, 3, H, W), each beside itself under a heat map (N, H, W) from 0 to 1."""
+    colors = plt.get_cmap("inferno")
+    pictures, names = [], []
+    for image, values, title in zip(images.cpu(), heat.cpu(), titles, strict=True):
+        shade = torch.from_numpy(colors(values.numpy())[..., :3]).permute(2, 0, 1).float()  # (H, W, 3) -> (3, H, W)
+        pictures += [image, 0.45 * image.float() / 255 + 0.55 * shade]
+        names += [title, ""]
+    grid(pictures, names, path, 6, heading)

@@ -71,14 +71,14 @@ class Card:
 class Optimizer:
     """How the weights move: one-cycle, that is the learning rate climbs linearly, then falls to zero along a cosine."""
 
-    name: Literal["adamw", "sgd"] = "adamw"
-    """Rule of the update; sgd is with Nesterov momentum."""
+    name: Literal["adamw", "sgd", "muon"] = "adamw"
+    """Rule of the update; sgd and muon are with Nesterov momentum."""
     lr: float = 1e-3
-    """Peak learning rate."""
+    """Peak learning rate; of muon the length of a step as a share of the weights' own."""
     weight_decay: float = 0.0
     """Decay of matrices and kernels; biases and norms never decay."""
     momentum: float = 0.9
-    """Momentum of sgd, first beta of adamw."""
+    """Momentum of sgd and muon, first beta of adamw."""
     beta2: float = 0.98
     """Second beta of adamw."""
     warmup: float = 0.2

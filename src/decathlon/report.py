@@ -19,6 +19,7 @@ TITLES = {
     "confusion": "Which class was taken for which",
     "mistakes": "The most confident mistakes",
     "filters": "What the first layer looks for",
+    "attention": "Where it looks",
     "reconstructions": "Originals and reconstructions",
     "codes": "The codes on a plane",
 }

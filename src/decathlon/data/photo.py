@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +58,15 @@ def picture(path: str | Path) -> tuple[Tensor, list[str]]:
     if wide != high:
         notes.append(f"cropped to its middle: the network sees squares, this is {wide}×{high}")
     return torch.from_numpy(pixels), notes
+
+
+def answers(inputs: list[str], ask: Callable[[Tensor], dict[str, Any]]) -> list[dict[str, Any]]:
+    """One answer a photo: the path, what `ask` gives for its picture uint8 (3, 32, 32), and what was done to it."""
+    found = []
+    for path in inputs:
+        image, notes = picture(path)
+        found.append({"input": path, **ask(image), "notes": notes})
+    return found
 
 
 def read(path: str | Path) -> tuple[np.ndarray, tuple[int, int]]:
