@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from decathlon.models.autoencoder import Autoencoder
 from decathlon.models.cnn import CNN
+from decathlon.models.convnet import ConvNet
 from decathlon.models.mlp import MLP
+from decathlon.models.skipnet import SkipNet
 from decathlon.recipe import get_task
 from decathlon.rules import operations
 
@@ -38,6 +40,29 @@ def test_autoencoder_code_is_small() -> None:
     assert images.shape == (3, 1, 28, 28)
     assert codes.shape[0] == 3
     assert codes.shape[1] <= 128
+
+
+def test_convnet_is_six_convolutions_and_three_fully_connected_layers() -> None:
+    found = kinds(ConvNet())
+    assert (found["Conv2d"], found["Linear"]) == (6, 3)
+    assert found.keys() == {"Conv2d", "Linear", "BatchNorm2d", "BatchNorm1d", "MaxPool2d", "ReLU", "Dropout"}
+    seen = operations(ConvNet(), torch.zeros(2, 3, 32, 32))[1]
+    assert (seen["convolution"], seen["fully connected"], seen["addition"]) == (6, 3, 0)
+
+
+def test_skipnet_adds_what_skipped() -> None:
+    assert operations(SkipNet(), torch.zeros(2, 3, 32, 32))[1]["addition"] == 2
+    block = SkipNet().middle[-1].eval()
+    maps = torch.randn(2, 128, 7, 7)
+    for parameter in block.parameters():
+        nn.init.zeros_(parameter)
+    assert torch.equal(block(maps), maps), "with weights of zero a block passes on what it is given"
+
+
+@pytest.mark.parametrize("side", [24, 32, 48])
+def test_networks_for_photos_take_other_sizes(side: int) -> None:
+    for network in (ConvNet(classes=7), SkipNet(classes=7)):
+        assert network(torch.zeros(2, 3, side, side)).shape == (2, 7)
 
 
 class Functional(nn.Module):
@@ -75,6 +100,11 @@ def test_functional_calls_are_seen() -> None:
         ("mnist-cnn", nn.Sequential(CNN(), nn.Dropout(0.5)), "dropout"),
         ("mnist-cnn", nn.Sequential(nn.BatchNorm2d(1), CNN()), "batch norm"),
         ("mnist-autoencoder", Autoencoder(code=129), "129 values"),
+        ("cifar10-cnn", SkipNet(), "8 convolution"),
+        ("cifar10-cnn", SkipNet(), "addition"),
+        ("cifar10-cnn", nn.Sequential(ConvNet(), nn.Linear(10, 10)), "4 fully connected"),
+        ("cifar10-skip", ConvNet(), "no skip connection"),
+        ("cifar10-skip", SkipNet(dropout=0.0), "no dropout"),
     ],
 )
 def test_broken_promises_are_named(task: str, network: nn.Module, reason: str) -> None:

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from decathlon import rules
-from decathlon.augment import to_float, warp
+from decathlon import classify, rules
+from decathlon.augment import shifted, to_float, warp
 from decathlon.data import Epoch, Split, digit, hold_out, shuffled, stream
 from decathlon.metrics import classification, confusion, worst
-from decathlon.optim import make_optimizers, set_lr, update_average
+from decathlon.models.whitening import whiten
+from decathlon.optim import VECTORS, make_optimizers, orthogonal, set_lr, update_average
 from decathlon.recipe import Optimizer, UsageError, from_dict, get_task
 
 
@@ -247,3 +248,67 @@ def test_wrong_shapes_are_said_in_one_sentence() -> None:
 def test_to_float_scales_bytes_only() -> None:
     assert to_float(torch.tensor([255], dtype=torch.uint8)).item() == 1.0
     assert to_float(torch.tensor([0.3])).item() == pytest.approx(0.3)
+
+
+def test_muon_steps_are_orthogonal_and_keep_the_length() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    muon, adam = make_optimizers(network, Optimizer("muon", lr=0.1, momentum=0.6))
+    set_lr([muon, adam], Optimizer("muon", lr=0.1, warmup=0.5), 0.5)
+    assert [group["lr"] for one in (muon, adam) for group in one.param_groups] == [0.1, 0.1 * VECTORS]
+    kernel = network[0].weight
+    before = kernel.detach().clone()
+    kernel.grad = torch.randn_like(kernel)
+    muon.step()
+    step = (kernel - before).detach()
+    assert float(kernel.detach().norm()) == pytest.approx(float(before.norm()), rel=1e-5)
+    assert float(step.norm()) == pytest.approx(0.1 * float(before.norm()), rel=0.1)
+    values = torch.linalg.svdvals(orthogonal(kernel.grad).flatten(1))
+    assert 0.5 < float(values.min()) <= float(values.max()) < 1.5, "all directions about equally long"
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 3, 3), (4, 9), (9, 4)])
+def test_orthogonal_keeps_the_shape_and_the_direction(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    gradient = torch.randn(shape)
+    found = orthogonal(gradient)
+    assert found.shape == gradient.shape
+    assert float((found * gradient).sum()) > 0
+
+
+def test_whitening_makes_patches_uncorrelated() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(50, 3, 12, 12).cumsum(3) / 12  # neighbours are alike, as in pictures
+    convolution = nn.Conv2d(3, 24, 2)
+    whiten(convolution, images)
+    answers = convolution(images).detach().transpose(0, 1).flatten(1)[:12]  # (N, 24, H, W) -> (12, N · H · W)
+    assert torch.allclose(answers.mean(1), torch.zeros(12), atol=1e-3)
+    covariance = torch.cov(answers)
+    assert float((covariance - covariance.diag().diag()).abs().max()) < 1e-3
+    # What is added to the variances leaves directions that hardly vary below 1.
+    assert 0.8 < float(covariance.diag().min()) <= float(covariance.diag().max()) < 1.001
+    assert torch.equal(convolution.weight[:12], -convolution.weight[12:])
+    assert not convolution.weight.requires_grad
+    assert convolution.bias is not None
+    assert convolution.bias.requires_grad
+
+
+def test_shifts_are_whole_pixels_and_mirror_what_comes_in() -> None:
+    torch.manual_seed(0)
+    images = torch.randint(256, (40, 3, 8, 6), dtype=torch.uint8)
+    found = shifted(images, 2)
+    assert (found.shape, found.dtype) == (images.shape, torch.uint8)
+    wide = np.pad(images.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)), "reflect")
+    seen = set()
+    for image, padded in zip(found.numpy(), wide, strict=True):
+        places = [(y, x) for y in range(5) for x in range(5) if np.array_equal(image, padded[:, y : y + 8, x : x + 6])]
+        assert len(places) == 1
+        seen.add(places[0])
+    assert len(seen) > 10
+    assert torch.equal(shifted(images, 0), images)
+
+
+def test_mirrored_views_count_alike() -> None:
+    images = torch.rand(5, 3, 4, 4)
+    both = classify.mirrored(lambda batch: batch[:, :, 0, 0])
+    assert torch.allclose(both(images), (images[:, :, 0, 0] + images[:, :, 0, -1]) / 2)
