@@ -69,6 +69,7 @@ class Recipe(BaseRecipe):
         require("--smoothing", self.smoothing < 1, "below 1")
         require("--dropout", self.dropout < 1, "below 1")
         require("--white", self.white <= 24 and self.white % 2 == 0, "even, and at most 24")
+        require("--small-side", self.small_side >= 16, "at least 16: less is gone after three poolings")
 
 
 def recipe() -> Recipe:
