@@ -164,10 +164,11 @@ def show(model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> None:
     classify.show(classify.mirrored(model), data, folder)
     plots.filters(model, folder / "filters.png")
     if isinstance(model, SkipNet):
-        images, classes = data.validation.inputs[:12], data.meta["classes"]
-        heat, labels = looked_at(model, images)
-        titles = [classes[label] for label in labels]
-        plots.overlays(images, heat, titles, folder / "attention.png", "where the network looks for what it says")
+        shown, classes = data.validation[:12], data.meta["classes"]
+        heat, labels = looked_at(model, shown.inputs)
+        pairs = zip(labels, shown.targets.tolist(), strict=True)
+        titles = [classes[said] + ("" if said == true else f" (a {classes[true]})") for said, true in pairs]
+        plots.overlays(shown.inputs, heat, titles, folder / "attention.png", "where the network looks for what it says")
 
 
 def looked_at(model: SkipNet, images: Tensor) -> tuple[Tensor, list[int]]:
