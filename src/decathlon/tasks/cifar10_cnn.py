@@ -1,8 +1,8 @@
 """`cifar10-cnn`: small colour photos of ten kinds of things, with convolutions in a row.
 
 Network   six convolutions, three fully connected layers, batch norm, max pooling (after Simonyan and Zisserman 2015)
-Expected  TBD
-Time      TBD
+Expected  88.68 ± 0.09 % on the test split of cifar10-jpeg (3 seeds)
+Time      621 s of training on two cores of an AMD EPYC; validation passes the bar, 88 %, after 491 s
 Command   decathlon train cifar10-cnn
 More      docs/tasks/cifar10-cnn.md
 """
