@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import sys
 import traceback
@@ -27,6 +28,7 @@ HELP = """usage: decathlon COMMAND [OPTIONS]
   evaluate RUN            measure a run's network again
   predict TASK INPUT…     ask a trained network
   all                     train every task in turn, then show the scoreboard
+  compare A B             two tasks or runs on the same data, side by side on a page
   scoreboard              mean ± deviation of the committed results
   report RUN              write a run's HTML page again
   data                    where the data sets are looked for; fetch them
@@ -285,6 +287,50 @@ def all_command(args: list[str]) -> int:
 
 
 @dataclass(frozen=True)
+class Compare(Common):
+    """Two tasks on the same data, side by side on one page."""
+
+    sides: Positional[tuple[str, ...]] = ()
+    """two of: a task, which is trained, or a finished run folder"""
+    data_dir: str | None = None
+    """folder of the official data"""
+    out: str | None = None
+    """folder for the page and the runs; default: runs/compare/NAMES. What is finished there is taken, not made again"""
+
+
+def compare_command(args: list[str]) -> int:
+    """`decathlon compare TASK TASK`: options of `decathlon train` go to both trainings as they are."""
+    sides = list(itertools.takewhile(lambda word: not word.startswith("-"), args))
+    ours, theirs = split_flags(args[len(sides) :], ("--data-dir", "--out", "--json", "--debug", "--help", "-h"))
+    options = parse(Compare, [*sides, *ours], "compare")
+    if len(options.sides) != 2:
+        raise UsageError("decathlon compare needs two names first, each a task or a run folder")
+    from decathlon.compare import compare
+
+    names = "-".join(Path(side).name for side in options.sides)
+    out = Path(options.out or Path("runs", "compare", names))
+    found = compare((options.sides[0], options.sides[1]), theirs, out, options.data_dir)
+
+    def words() -> None:
+        for sentence in found["findings"]:
+            print(sentence)
+        print(f"\nOpen {Path(found['page']).resolve()}")
+
+    show(found, options.json, words)
+    return 0
+
+
+def split_flags(args: list[str], names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Options with these names, and the others; what follows an option without being one is its value."""
+    chosen, rest, place = list[str](), list[str](), list[str]()
+    for word in args:
+        if word.startswith("-") and not word[1:2].isdigit():
+            place = chosen if word.partition("=")[0].replace("_", "-") in names else rest
+        place.append(word)
+    return chosen, rest
+
+
+@dataclass(frozen=True)
 class Scoreboard(Common):
     """Mean ± deviation of the committed results."""
 
@@ -376,6 +422,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": evaluate_command,
     "predict": predict_command,
     "all": all_command,
+    "compare": compare_command,
     "scoreboard": scoreboard_command,
     "report": report_command,
     "data": data_command,

@@ -15,7 +15,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import resource
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,14 @@ def keep_lines(path: Path, count: int) -> None:
     """Drop what a .jsonl file holds beyond its first `count` lines: it was written after the checkpoint."""
     if path.exists():
         write_text(path, "".join(path.read_text().splitlines(keepends=True)[:count]))
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most memory this process has had, MiB: of the GPU where it works on one."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) // 2**20
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most // (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux KiB
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -264,6 +264,7 @@ def finish(
         "until_bar": config["options"]["until_bar"],
         "model": network and Path(network).name,
         "devices": fabric.world_size,
+        "peak_memory_mib": run.peak_memory(fabric.device),
         **{name: environment[name] for name in ("device", "hardware", "threads", "commit", "versions")},
     }
     if fabric.is_global_zero:

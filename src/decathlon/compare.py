@@ -1,0 +1,206 @@
+"""Two tasks on the same data, side by side on one page: what each reached, when, and at what price."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from matplotlib import pyplot as plt
+from torch.utils.flop_counter import FlopCounterMode
+
+from decathlon import plots, report, run
+from decathlon.data import Data, say, source
+from decathlon.fit import measure
+from decathlon.recipe import Recipe, UsageError, task_ids
+from decathlon.train import Loaded, load_run
+
+COUNTED = 4  # examples on which multiplications are counted
+
+
+def compare(sides: tuple[str, str], flags: list[str], out: Path, data_dir: str | None) -> dict[str, Any]:
+    """Train two tasks, or take finished runs, and write `compare.html` and `compare.json`.
+
+    Args:
+        sides: Two names, each that of a task, which is trained, or of a finished run folder.
+        flags: Options of `decathlon train`, the same for each that is trained.
+        out: Folder for the page and for the runs that are made here; what an earlier call finished there is taken.
+        data_dir: Folder of the official data.
+
+    Returns:
+        What compare.json holds.
+
+    Raises:
+        UsageError: A name is neither, or options are given but nothing is trained.
+        ValueError: The two are not on the same data, or not measured by the same metric.
+        RuntimeError: A training failed.
+    """
+    if unknown := [side for side in sides if side not in task_ids() and not Path(side).is_dir()]:
+        raise UsageError(f"decathlon compare: {unknown[0]!r} is neither a task nor a run folder")
+    if flags and not any(side in task_ids() for side in sides):
+        raise UsageError(f"decathlon compare: {flags[0]} is for training, but both are finished runs")
+    folders = [trained(side, flags, out / f"{side}-{place}", data_dir) for place, side in enumerate(sides, 1)]
+    loaded = [load_run(folder) for folder in folders]
+    summaries = [run.read_json(folder / "summary.json") for folder in folders]
+    for name in ("data", "metric"):
+        first, second = (summary[name] for summary in summaries)
+        if first != second:
+            raise ValueError(f"these two cannot be compared: {folders[0]} has the {name} {first}, the other {second}")
+    found: dict[str, Any] = {
+        "data": summaries[0]["data"],
+        "metric": summaries[0]["metric"],
+        "runs": [
+            row(folder, one, summary, data_dir) for folder, one, summary in zip(folders, loaded, summaries, strict=True)
+        ],
+        "differing": differing(loaded[0].recipe, loaded[1].recipe),
+    }
+    found["findings"] = findings(found["runs"], found["metric"])
+    out.mkdir(parents=True, exist_ok=True)
+    run.write_json(out / "compare.json", found)
+    write_page(out, folders, found)
+    return found | {"page": str(out / "compare.html")}
+
+
+def trained(side: str, flags: list[str], folder: Path, data_dir: str | None) -> Path:
+    """The run folder of one side: itself, or made by `decathlon train` in a process of its own.
+
+    That is because the peak of its memory would else be that of both. A run that was broken off goes on.
+    """
+    if side not in task_ids():
+        return Path(side)
+    if (folder / "summary.json").exists():
+        say(f"{folder} is finished already: taking it")
+        return folder
+    words = ["--resume", str(folder)] if (folder / "config.json").exists() else [*flags, "--out", str(folder)]
+    words += ["--data-dir", data_dir] if data_dir else []
+    command = [sys.executable, "-m", "decathlon", "train", side, *words]
+    if subprocess.run(command, check=False, stdout=2).returncode:  # its result is not ours
+        raise RuntimeError(f"the training of {side} failed; the same command goes on from its last checkpoint")
+    return folder
+
+
+def row(folder: Path, loaded: Loaded, summary: dict[str, Any], data_dir: str | None) -> dict[str, Any]:
+    """What the page says of one run."""
+    options, recipe = loaded.config["options"], loaded.recipe
+    fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
+    data = loaded.task.load(source(options["data"], data_dir or options["data_dir"]), recipe).to(fabric.device)
+    loaded.model.to(fabric.device)
+    few = dataclasses.replace(data, validation=data.validation[:COUNTED])
+    with FlopCounterMode(display=False) as counter:
+        measure(loaded.task, loaded.model, few, "validation", recipe, fabric)
+    lines, times = (run.read_lines(folder / f"{name}.jsonl") for name in ("metrics", "timing"))
+    curve = [
+        {"epoch": line["epoch"], "seconds": at["train_seconds"], "value": line["validation"][summary["metric"]]}
+        for line, at in zip(lines, times, strict=True)
+    ]
+    return {
+        "folder": str(folder),
+        "task": summary["task"],
+        "seed": summary["seed"],
+        "value": summary["value"],
+        "metrics": summary["metrics"],
+        "epochs": summary["epochs"],
+        "train_seconds": summary["train_seconds"],
+        "parameters": summary["parameters"],
+        # A multiplication and an addition are two operations.
+        "multiplications": counter.get_total_flops() // 2 // len(few.validation),
+        "training_per_second": summary["steps"] * recipe.batch_size / max(summary["train_seconds"], 1e-9),
+        "evaluation_per_second": evaluation_speed(loaded, data, fabric),
+        "peak_memory_mib": summary.get("peak_memory_mib"),
+        "hardware": f"{summary['hardware']} ({summary['threads']} threads)",
+        "commit": summary["commit"],
+        "curve": curve,
+    }
+
+
+def evaluation_speed(loaded: Loaded, data: Data, fabric: Fabric) -> float:
+    """Validation examples a second, metrics and all."""
+    start = time.perf_counter()
+    measure(loaded.task, loaded.model, data, "validation", loaded.recipe, fabric)
+    if fabric.device.type == "cuda":
+        torch.cuda.synchronize()
+    return len(data.validation) / (time.perf_counter() - start)
+
+
+def differing(first: Recipe, second: Recipe) -> list[dict[str, str]]:
+    """Recipe fields that both have, and not alike: what may explain a difference besides the network."""
+    ours, theirs = vars(first), vars(second)
+    names = [name for name in ours if name in theirs and ours[name] != theirs[name]]
+    return [{"field": name, "first": str(ours[name]), "second": str(theirs[name])} for name in names]
+
+
+def findings(rows: list[dict[str, Any]], metric: str) -> list[str]:
+    """What the two curves on the validation split say, in sentences: at equal epochs, at equal time, and who overtakes.
+
+    Each run's value at a time is the best that it had reached until then.
+    """
+    said = []
+    for kind, unit in (("epoch", "epochs"), ("seconds", "s of training")):
+        end = min(one["curve"][-1][kind] for one in rows if one["curve"])
+        values = [best(one["curve"], kind, end) for one in rows]
+        reached = ", ".join(
+            f"{one['task']} {'nothing yet' if value is None else report.percent(value)}"
+            for one, value in zip(rows, values, strict=True)
+        )
+        length = f"{end:,.0f}" if end >= 10 else f"{end:.2g}"
+        said.append(f"After {length} {unit}, where the shorter run ends, the best validation {metric}: {reached}.")
+    for one, other in (rows, rows[::-1]):
+        goal = max(point["value"] for point in other["curve"])
+        first = next((point for point in one["curve"] if point["value"] > goal), None)
+        if first:
+            said.append(
+                f"{one['task']} passes the best of {other['task']} ({report.percent(goal)}) after "
+                f"{first['epoch']} epochs and {first['seconds']:,.0f} s of training."
+            )
+        else:
+            said.append(f"{one['task']} never passes the best of {other['task']} ({report.percent(goal)}).")
+    return said
+
+
+def best(curve: list[dict[str, float]], kind: str, end: float) -> float | None:
+    """The best value of a curve until `end`, epochs or seconds; None before its first point."""
+    return max((point["value"] for point in curve if point[kind] <= end), default=None)
+
+
+def write_page(out: Path, folders: list[Path], found: dict[str, Any]) -> None:
+    """Draw the curves and write compare.html."""
+    draw(out / "compare.png", found["runs"], found["metric"])
+    names = [name for name in found["runs"][0]["metrics"] if name in found["runs"][1]["metrics"]]
+    metrics = [(name, *(one["metrics"][name] for one in found["runs"])) for name in names]
+    shared = [path.name for path in sorted((folders[0] / "plots").glob("*.png")) if path.stem != "curves"]
+    pictures = [
+        {
+            "title": report.TITLES.get(Path(name).stem, Path(name).stem),
+            "data": [encoded(f / "plots" / name) for f in folders],
+        }
+        for name in shared
+        if (folders[1] / "plots" / name).exists()
+    ]
+    page = report.PAGES.get_template("compare.html").render(
+        found=found, metrics=metrics, pictures=pictures, curves=encoded(out / "compare.png")
+    )
+    run.write_text(out / "compare.html", page)
+
+
+def encoded(path: Path) -> str:
+    """A picture as the page holds it."""
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def draw(path: Path, rows: list[dict[str, Any]], metric: str) -> None:
+    """The metric on the validation split by epoch, and by seconds of training."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    for place, (kind, label) in enumerate((("epoch", "epoch"), ("seconds", "seconds of training"))):
+        for one, color in zip(rows, (plots.LINE, plots.SECOND), strict=True):
+            points = [(point[kind], point["value"]) for point in one["curve"]]
+            axes[place].plot(*zip(*points, strict=True), color=color, marker=".", label=one["task"])
+        axes[place].set(xlabel=label, title=metric)
+        axes[place].grid(alpha=0.3)
+        axes[place].legend()
+    plots.save(figure, path)
