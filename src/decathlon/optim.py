@@ -63,8 +63,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Move the weights."""
+    def step(self, closure: Any = None) -> Any:
+        """Move the weights by their gradients. No closure is called: the caller has computed the gradients."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
