@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
-from decathlon.cli import split_flags
 from decathlon.compare import best, findings
+from decathlon.flags import split_flags
 
 
 def points(*values: float, seconds: float = 10.0) -> list[dict[str, float]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich.console import Console
-from rich.table import Table
 from tyro.conf import Positional, arg
 
 from decathlon import __version__
-from decathlon.flags import first, parse, peek
+from decathlon.flags import first, parse, peek, split_flags
 from decathlon.recipe import UsageError, get_task, nearest, task_ids
+from decathlon.terminal import print_answers, print_result, show, table
 
 RESUMING = ("--resume", "--data-dir", "--dry-run", "--json", "--debug", "--help")  # what may stand beside --resume
 HELP = """usage: decathlon COMMAND [OPTIONS]
@@ -83,24 +81,6 @@ def other_process_failed(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error))
 
 
-def show(value: Any, as_json: bool, words: Callable[[], None]) -> None:
-    """Print a result, for programs or for people."""
-    if as_json:
-        print(json.dumps(value, ensure_ascii=False))
-    else:
-        words()
-
-
-def table(rows: list[dict[str, Any]]) -> None:
-    """Print rows of text, a column a key."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for name in rows[0] if rows else ():
-        grid.add_column(name)
-    for row in rows:
-        grid.add_row(*(str(value) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else 200).print(grid)
-
-
 def list_command(args: list[str]) -> int:
     """`decathlon list`."""
     options = parse(Common, args, "list")
@@ -140,24 +120,6 @@ def train_command(args: list[str]) -> int:
     speak = rank_zero_only(show)  # of several processes one speaks
     speak(result, chosen.common.json, lambda: None if chosen.options.dry_run else print_result(result))
     return 0
-
-
-def print_result(result: dict[str, Any]) -> None:
-    """The number against the bar, and where everything lies."""
-    verdict = ""
-    if result["bar"] is not None:
-        verdict = f", bar {100 * result['bar']:g} %: {'cleared' if result['passed'] else 'missed'}"
-    if result["data"].endswith("-sample"):
-        verdict += " (sample data: no benchmark)"
-    print(f"{result['task']} on {result['data']}: test {result['metric']} {100 * result['value']:.2f} %{verdict}")
-    others = {name: value for name, value in result["metrics"].items() if name != result["metric"]}
-    print(f"  {', '.join(f'{name} {value:.4g}' for name, value in others.items())}", end="")
-    bar = result["seconds_to_bar"]
-    print(f"; {result['train_seconds']:.1f} s of training{'' if bar is None else f', the bar after {bar:.1f} s'}")
-    for rule in result["broken_rules"]:
-        print(f"  does not count: {rule}")
-    if "folder" in result:
-        print(f"  {result['folder']}/summary.json, model.safetensors, report.html, plots/")
 
 
 @dataclass(frozen=True)
@@ -209,28 +171,6 @@ def predict_command(args: list[str]) -> int:
     answers = loaded.task.predict(loaded.model, list(options.inputs), loaded.recipe, loaded.config["meta"])
     show(answers, options.json, lambda: print_answers(answers))
     return 0
-
-
-def print_answers(answers: list[dict[str, Any]]) -> None:
-    """An answer an input: what it is, and the classes with a bar each."""
-    for answer in answers:
-        print(f"{answer['input']}: {answer['label']}")
-        for note in answer.get("notes", ()):
-            print(f"  ({note})")
-        for name, probability in list(answer.get("probabilities", {}).items())[:10]:
-            print(f"  {name:>12} {100 * probability:6.2f} % {'█' * round(30 * probability)}")
-        if "because" in answer:
-            print(f"  {highlighted(answer['because'])}")
-        for name, value in answer.items():
-            if name not in ("input", "label", "notes", "probabilities", "because"):
-                print(f"  {name}: {value}")
-
-
-def highlighted(parts: list[tuple[str, float]]) -> str:
-    """A text whose deciding words stand out: in colour on a terminal, else in *stars*."""
-    strong = max(max((weight for _, weight in parts), default=0.0) / 4, 1e-6)
-    before, after = ("\033[1;33m", "\033[0m") if sys.stdout.isatty() else ("*", "*")
-    return " ".join(f"{before}{word}{after}" if weight >= strong else word for word, weight in parts)
 
 
 @dataclass(frozen=True)
@@ -318,16 +258,6 @@ def compare_command(args: list[str]) -> int:
 
     show(found, options.json, words)
     return 0
-
-
-def split_flags(args: list[str], names: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Options with these names, and the others; what follows an option without being one is its value."""
-    chosen, rest, place = list[str](), list[str](), list[str]()
-    for word in args:
-        if word.startswith("-") and not word[1:2].isdigit():
-            place = chosen if word.partition("=")[0].replace("_", "-") in names else rest
-        place.append(word)
-    return chosen, rest
 
 
 @dataclass(frozen=True)

@@ -63,3 +63,13 @@ def peek(args: list[str], flag: str) -> str:
         if word.startswith(f"{flag}="):
             return word.partition("=")[2]
     return ""
+
+
+def split_flags(args: list[str], names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Options with these names, and the others; what follows an option without being one is its value."""
+    chosen, rest, place = list[str](), list[str](), list[str]()
+    for word in args:
+        if word.startswith("-") and not word[1:2].isdigit():
+            place = chosen if word.partition("=")[0].replace("_", "-") in names else rest
+        place.append(word)
+    return chosen, rest

@@ -1,0 +1,69 @@
+"""What the commands print: results for people, or the same as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show(value: Any, as_json: bool, words: Callable[[], None]) -> None:
+    """Print a result, for programs or for people."""
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False))
+    else:
+        words()
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """Print rows of text, a column a key."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0] if rows else ():
+        grid.add_column(name)
+    for row in rows:
+        grid.add_row(*(str(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 200).print(grid)
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """The number against the bar, and where everything lies."""
+    verdict = ""
+    if result["bar"] is not None:
+        verdict = f", bar {100 * result['bar']:g} %: {'cleared' if result['passed'] else 'missed'}"
+    if result["data"].endswith("-sample"):
+        verdict += " (sample data: no benchmark)"
+    print(f"{result['task']} on {result['data']}: test {result['metric']} {100 * result['value']:.2f} %{verdict}")
+    others = {name: value for name, value in result["metrics"].items() if name != result["metric"]}
+    print(f"  {', '.join(f'{name} {value:.4g}' for name, value in others.items())}", end="")
+    bar = result["seconds_to_bar"]
+    print(f"; {result['train_seconds']:.1f} s of training{'' if bar is None else f', the bar after {bar:.1f} s'}")
+    for rule in result["broken_rules"]:
+        print(f"  does not count: {rule}")
+    if "folder" in result:
+        print(f"  {result['folder']}/summary.json, model.safetensors, report.html, plots/")
+
+
+def print_answers(answers: list[dict[str, Any]]) -> None:
+    """An answer an input: what it is, and the classes with a bar each."""
+    for answer in answers:
+        print(f"{answer['input']}: {answer['label']}")
+        for note in answer.get("notes", ()):
+            print(f"  ({note})")
+        for name, probability in list(answer.get("probabilities", {}).items())[:10]:
+            print(f"  {name:>12} {100 * probability:6.2f} % {'█' * round(30 * probability)}")
+        if "because" in answer:
+            print(f"  {highlighted(answer['because'])}")
+        for name, value in answer.items():
+            if name not in ("input", "label", "notes", "probabilities", "because"):
+                print(f"  {name}: {value}")
+
+
+def highlighted(parts: list[tuple[str, float]]) -> str:
+    """A text whose deciding words stand out: in colour on a terminal, else in *stars*."""
+    strong = max(max((weight for _, weight in parts), default=0.0) / 4, 1e-6)
+    before, after = ("\033[1;33m", "\033[0m") if sys.stdout.isatty() else ("*", "*")
+    return " ".join(f"{before}{word}{after}" if weight >= strong else word for word, weight in parts)
