@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 
 from decathlon import __version__
 from decathlon.flags import first, parse, peek, split_flags
-from decathlon.recipe import UsageError, get_task, nearest, task_ids
+from decathlon.recipe import PRETRAINING, UsageError, get_task, nearest, pretraining_ids, task_ids
 from decathlon.terminal import print_answers, print_result, show, table
 
 RESUMING = ("--resume", "--data-dir", "--dry-run", "--json", "--debug", "--help")  # what may stand beside --resume
@@ -23,6 +23,7 @@ HELP = """usage: decathlon COMMAND [OPTIONS]
 
   list                    the tasks: network, data, metric, bar
   train TASK              train, measure on the test split, leave a run folder
+  pretrain TASK           train the encoder that a task builds on (imdb-roberta)
   evaluate RUN            measure a run's network again
   predict TASK INPUT…     ask a trained network
   all                     train every task in turn, then show the scoreboard
@@ -96,6 +97,25 @@ def train_command(args: list[str]) -> int:
     if task_id in ("-h", "--help"):
         print(f"usage: decathlon train TASK [OPTIONS]\n\ntasks: {', '.join(task_ids())}")
         return 0
+    run_training(task_id, f"train {task_id}", rest)
+    return 0
+
+
+def pretrain_command(args: list[str]) -> int:
+    """`decathlon pretrain TASK`: a training whose product, an encoder, goes into the run folder, too."""
+    name, rest = first(args, "pretrain")
+    if name in ("-h", "--help"):
+        print(f"usage: decathlon pretrain TASK [OPTIONS]\n\ntasks: {', '.join(pretraining_ids())}")
+        return 0
+    if name not in pretraining_ids():
+        get_task(name)
+        raise UsageError(f"{name} has no encoder to train; pretrain takes {', '.join(pretraining_ids())}")
+    run_training(name + PRETRAINING, f"pretrain {name}", rest)
+    return 0
+
+
+def run_training(task_id: str, prog: str, rest: list[str]) -> None:
+    """Read the options of a training, train, and tell the result; of a pre-training write the encoder, too."""
     task = get_task(task_id)
     from lightning_fabric.utilities import rank_zero_only
 
@@ -115,11 +135,14 @@ def train_command(args: list[str]) -> int:
         ],
         frozen=True,
     )
-    chosen: Any = parse(kind, rest, f"train {task_id}")
+    chosen: Any = parse(kind, rest, prog)
     result = train.train(task_id, chosen.recipe, chosen.options)
+    if task_id.endswith(PRETRAINING) and not chosen.options.dry_run:
+        from decathlon import encoder
+
+        rank_zero_only(encoder.export)(Path(result["folder"]))
     speak = rank_zero_only(show)  # of several processes one speaks
     speak(result, chosen.common.json, lambda: None if chosen.options.dry_run else print_result(result))
-    return 0
 
 
 @dataclass(frozen=True)
@@ -349,6 +372,7 @@ def data_command(args: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": list_command,
     "train": train_command,
+    "pretrain": pretrain_command,
     "evaluate": evaluate_command,
     "predict": predict_command,
     "all": all_command,

@@ -122,3 +122,14 @@ def overlays(images: Tensor, heat: Tensor, titles: Sequence[str], path: Path, he
         pictures += [image, 0.45 * image.float() / 255 + 0.55 * shade]
         names += [title, ""]
     grid(pictures, names, path, 6, heading)
+
+
+def lines(rows: Sequence[tuple[str, str]], heading: str, path: Path) -> None:
+    """Rows of a name and a text."""
+    figure, axes = plt.subplots(figsize=(8, 0.3 * max(2, len(rows)) + 0.4))
+    axes.axis("off")
+    for number, (name, text) in enumerate(rows):
+        axes.text(0.18, -number, name, ha="right", color=LINE, fontsize=9)
+        axes.text(0.21, -number, text, color=INK, fontsize=9)
+    axes.set(xlim=(0, 1), ylim=(-len(rows), 1), title=heading)
+    save(figure, path)

@@ -14,10 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
+import decathlon.pretraining
 import decathlon.tasks
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
     from torch import Tensor, nn
 
@@ -36,6 +38,8 @@ CURRICULUM = (
     "voc-faster-rcnn",
     "voc-retinanet",
 )
+
+PRETRAINING = "-pretraining"  # ends the id of what trains a task's encoder
 
 
 class UsageError(ValueError):
@@ -176,17 +180,28 @@ class Task(Protocol):
 
 def task_ids() -> list[str]:
     """The ids of all tasks: those of the curriculum first, in its order."""
-    names = (module.name.replace("_", "-") for module in pkgutil.iter_modules(decathlon.tasks.__path__))
     place = {name: number for number, name in enumerate(CURRICULUM)}
-    return sorted(names, key=lambda name: (place.get(name, len(place)), name))
+    return sorted(_ids(decathlon.tasks), key=lambda name: (place.get(name, len(place)), name))
+
+
+def pretraining_ids() -> list[str]:
+    """The ids of the tasks that build on an encoder which `decathlon pretrain` makes."""
+    return sorted(_ids(decathlon.pretraining))
+
+
+def _ids(package: ModuleType) -> list[str]:
+    return [module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__)]
 
 
 def get_task(task_id: str) -> Task:
-    """Import the task with this id.
+    """Import the task with this id, or the pre-training `<task>-pretraining`, which the loop takes for one.
 
     Raises:
         UsageError: There is none; names the nearest.
     """
+    name = task_id.removesuffix(PRETRAINING)
+    if name != task_id and name in pretraining_ids():
+        return cast(Task, importlib.import_module(f"decathlon.pretraining.{name.replace('-', '_')}"))
     if task_id not in task_ids():
         raise UsageError(f"unknown task {task_id!r}{nearest(task_id, task_ids())}")
     return cast(Task, importlib.import_module(f"decathlon.tasks.{task_id.replace('-', '_')}"))

@@ -22,6 +22,7 @@ TITLES = {
     "attention": "Where it looks",
     "reconstructions": "Originals and reconstructions",
     "codes": "The codes on a plane",
+    "neighbours": "Which pieces of words it takes for alike",
 }
 
 

@@ -144,6 +144,17 @@ def hold_out(split: Split, part: int = 12) -> tuple[Split, Split]:
     return split[order[count:]], split[order[:count]]
 
 
+def hold_out_runs(split: Split, part: int = 12, runs: int = 240) -> tuple[Split, Split]:
+    """Divide a training split whose neighbours belong together: whole runs of neighbours are held out (one in `part`).
+
+    Reviews of one film stand side by side in IMDB, and the test split is of other films. Held out one by one, reviews
+    would be judged by a network that has read others of the same film.
+    """
+    length = max(1, len(split) // runs)
+    held = torch.arange(len(split)) // length % part == part // 2
+    return split[~held], split[held]
+
+
 def say(message: str) -> None:
     """Tell the user something on the side (standard error), out of the way of results."""
     print(message, file=sys.stderr, flush=True)

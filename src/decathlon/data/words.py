@@ -6,8 +6,11 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
 PAD, UNKNOWN = 0, 1  # the numbers of no word at all, and of a word that is not in the vocabulary
@@ -41,8 +44,8 @@ def encode(texts: Iterable[Sequence[str]], words: Sequence[str], length: int) ->
     return np.stack(rows) if rows else np.zeros((0, length), np.int32)
 
 
-def head_and_tail(words: Sequence[str], length: int) -> list[str]:
-    """The first and the last words of a text that is too long: a review's verdict stands at its ends."""
+def head_and_tail(words: Sequence[T], length: int) -> list[T]:
+    """The first and the last words (or pieces) of a text that is too long: a review's verdict stands at its ends."""
     if len(words) <= length:
         return list(words)
     head = length // 2

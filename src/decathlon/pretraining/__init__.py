@@ -1,0 +1,1 @@
+"""Encoders that tasks build on: `decathlon pretrain TASK` trains one by the same loop as a task. A file each."""
