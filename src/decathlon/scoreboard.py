@@ -82,7 +82,10 @@ def rows(summaries: Iterable[dict[str, Any]], links: dict[str, str] | None = Non
 
 def _variant(summary: dict[str, Any]) -> tuple[str, str]:
     """What keeps a run from being averaged with others: what was changed in it, and the machine."""
-    changed = [f"{name} {value}" for name, value in sorted(summary.get("overrides", {}).items())]
+    encoder = summary.get("encoder")
+    changed = [f"encoder {encoder}"] if encoder else []
+    overrides = sorted(summary.get("overrides", {}).items())
+    changed += [f"{name} {value}" for name, value in overrides if not (encoder and name == "encoder")]
     changed += [f"network {summary['model']}"] if summary.get("model") else []
     changed += ["until the bar"] if summary.get("until_bar") else []
     processes = summary.get("devices", 1)

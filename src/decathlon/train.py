@@ -263,6 +263,7 @@ def finish(
         "overrides": differences(recipe, base_recipe(task, config["options"]["data"])),
         "until_bar": config["options"]["until_bar"],
         "model": network and Path(network).name,
+        "encoder": data.meta.get("encoder"),  # whose vectors the task builds on
         "devices": fabric.world_size,
         "peak_memory_mib": run.peak_memory(fabric.device),
         **{name: environment[name] for name in ("device", "hardware", "threads", "commit", "versions")},

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,16 +23,25 @@ def key(*made_of: Any) -> str:
 
 
 def arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays in `path` (.npz); made and written there where it is missing or damaged."""
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        if path.exists():
+    """The arrays in `path` (.npz); made where it is missing or damaged, and kept there for the next start.
+
+    Where they cannot be kept, on a full disk for one, it is said and no more.
+    """
+    if path.exists():
+        try:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # verifies checksums, too
+                return {name: file[name] for name in file.files}
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
             say(f"{path} is damaged: making it again")
     made = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.part.npz")  # np.savez would add its own ending to another
-    np.savez(part, **made)  # type: ignore[arg-type]
-    part.replace(path)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as out:
+            np.savez(out, **made)  # type: ignore[arg-type]
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        say(f"what was read could not be kept for the next start: {error}")
     return made

@@ -7,13 +7,10 @@ in the data folder's `cache`, so that the next start takes a second.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import os
 import pickle
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from decathlon.data import Data, Source, Split, drawn, hold_out, photo, say
+from decathlon.data import Data, Source, Split, cache, drawn, hold_out, photo
 from decathlon.data.download import fetch, md5
 
 VERSION = "1"  # of what the cache holds: raise it when reading changes
@@ -157,27 +154,15 @@ def _splits(found: Pictures, place: Path) -> tuple[Split, Split, Split]:
 
 def cached(source: Source, key: str, make: Callable[[], Pictures]) -> Pictures:
     """What `make` gives, kept in the data folder under this key; where it cannot be kept, it is said."""
-    path = source.folder / "cache" / f"cifar10-{VERSION}-{key}.npz"
-    if path.exists():
-        try:
-            with path.open("rb") as opened, np.load(opened) as file:  # its checksums are verified, too
-                kept = dict(zip(file["sides"].tolist(), file["counts"].tolist(), strict=True))
-                return Pictures(file["pixels"], file["labels"], kept)
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
-            say(f"{path} is damaged: making it again")
-    made = make()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sides, counts = np.array(list(made.sides)), np.array(list(made.sides.values()))
-        with part.open("wb") as out:
-            np.savez(out, pixels=made.pixels, labels=made.labels, sides=sides, counts=counts)
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        say(f"what was read could not be kept for the next start: {error}")
-    return made
+
+    def made() -> dict[str, np.ndarray]:
+        found = make()
+        sides, counts = np.array(list(found.sides)), np.array(list(found.sides.values()))
+        return {"pixels": found.pixels, "labels": found.labels, "sides": sides, "counts": counts}
+
+    file = cache.arrays(source.folder / "cache" / f"cifar10-{VERSION}-{key}.npz", made)
+    kept = dict(zip(file["sides"].tolist(), file["counts"].tolist(), strict=True))
+    return Pictures(file["pixels"], file["labels"], kept)
 
 
 def _hash(value: Any) -> str:

@@ -9,9 +9,7 @@ More      docs/tasks/imdb-textcnn.md
 
 from __future__ import annotations
 
-import hashlib
 import json
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from decathlon import classify, metrics, plots
-from decathlon.data import Data, Epoch, Source, Split, hold_out, imdb, say, steps_per_epoch, words
+from decathlon.data import Data, Epoch, Source, Split, cache, hold_out, imdb, say, steps_per_epoch, words
 from decathlon.models.textcnn import TextCNN
 from decathlon.recipe import Card, Optimizer, require
 from decathlon.recipe import Recipe as BaseRecipe
@@ -98,10 +96,9 @@ class Reviews(Split):
 def load(source: Source, recipe: Recipe) -> Data:
     """Reviews as word numbers; splitting, the vocabulary and the vectors are made once and cached."""
     texts = imdb.load(source)
-    made_of = [texts.key, recipe.vocabulary, recipe.least, recipe.length, recipe.vector, recipe.vector_epochs]
-    name = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
-    cached = source.folder / "cache" / f"imdb-words-{name}.npz"
-    arrays = read_words(cached) or make_words(texts, recipe, cached)
+    recipe_part = [recipe.vocabulary, recipe.least, recipe.length, recipe.vector, recipe.vector_epochs]
+    cached = source.folder / "cache" / f"imdb-words-{cache.key(texts.key, *recipe_part)}.npz"
+    arrays = cache.arrays(cached, lambda: make_words(texts, recipe))
     tokens = {part: torch.from_numpy(arrays[part]) for part in ("train", "test")}
     labelled = Reviews(tokens["train"], torch.tensor(texts.train_labels), torch.from_numpy(arrays["vectors"]))
     train, validation = hold_out(labelled)
@@ -109,30 +106,14 @@ def load(source: Source, recipe: Recipe) -> Data:
     return Data(texts.name, train, validation, Split(tokens["test"], torch.tensor(texts.test_labels)), meta)
 
 
-def read_words(path: Path) -> dict[str, np.ndarray]:
-    """What `make_words` left, whole; nothing where it is not there or damaged."""
-    try:
-        with path.open("rb") as opened, np.load(opened) as file:
-            return {name: file[name] for name in ("words", "vectors", "train", "test")}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        if path.exists():
-            say(f"{path} is damaged: making it again")
-        return {}
-
-
-def make_words(texts: imdb.Texts, recipe: Recipe, path: Path) -> dict[str, np.ndarray]:
+def make_words(texts: imdb.Texts, recipe: Recipe) -> dict[str, np.ndarray]:
     """Split the reviews into words, choose the vocabulary, train the vectors: the last two without the test reviews."""
     say("splitting the reviews into words and training word vectors (once; cached)")
     train, test, more = ([words.split(text) for text in part] for part in (texts.train, texts.test, texts.unlabelled))
     known = words.vocabulary([*train, *more], recipe.vocabulary, recipe.least)
     table = words.vectors([*train, *more], known, recipe.vector, recipe.vector_epochs)
-    arrays = {"words": np.array(known), "vectors": table}
-    arrays |= {name: words.encode(part, known, recipe.length) for name, part in (("train", train), ("test", test))}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part.npz")
-    np.savez(part, words=arrays["words"], vectors=table, train=arrays["train"], test=arrays["test"])
-    part.replace(path)
-    return arrays
+    rows = {name: words.encode(part, known, recipe.length) for name, part in (("train", train), ("test", test))}
+    return {"words": np.array(known), "vectors": table, **rows}
 
 
 def batches(split: Split, recipe: Recipe, epoch: Epoch) -> Iterator[Split]:
