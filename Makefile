@@ -11,7 +11,7 @@ help:
 	@echo "make test       the whole test suite, no network and no data needed"
 	@echo "make test-real  tests on real data (DECATHLON_DATA says where it lies)"
 	@echo "make check      lint, format, types, and whether README's scoreboard is fresh"
-	@echo "make bench      what the input pipeline costs"
+	@echo "make bench      what the input pipeline costs, how fast RoBERTa reads"
 
 setup: $(READY)
 $(READY): pyproject.toml constraints.txt
@@ -40,6 +40,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/input_pipeline.py
+	$(BIN)/python bench/pieces_per_second.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
