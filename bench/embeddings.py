@@ -1,0 +1,102 @@
+"""What pooling, layers, standardising and length bring to imdb-roberta: accuracy on validation; test is never read.
+
+Run: DECATHLON_DATA=DIR python bench/embeddings.py [ENCODER]. One pass over the training reviews gives all poolings, and
+a pass over every fourth of them each length.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+from torch import Tensor
+
+from decathlon import encoder
+from decathlon.data import Epoch, Split, hold_out_runs, imdb, pieces, shuffled, source, steps_per_epoch
+from decathlon.optim import make_optimizers, set_lr
+from decathlon.tasks import imdb_roberta as task
+
+SEEDS = 3
+LENGTHS = (64, 128, 256, 512)
+
+
+def poolings(found: encoder.Encoder, texts: list[str]) -> dict[str, Tensor]:
+    """Each layer's output pooled in three ways: `mean`, `first`, `max`, each float32 (N, layers + 1, hidden)."""
+    network: Any = found.network
+    rows = [encoder.cut(row, found) for row in pieces.numbers(found.tokenizer, texts)]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    kept: dict[str, list[Tensor]] = {"mean": [], "first": [], "max": []}
+    for chosen in track(list(encoder.batched(order, rows)), "embedding"):
+        longest = max(len(rows[i]) for i in chosen)
+        numbers = torch.tensor([[*rows[i], *[1] * (longest - len(rows[i]))] for i in chosen])  # (N, L)
+        real = numbers != 1
+        with torch.no_grad():
+            states = network(numbers, attention_mask=real.long(), output_hidden_states=True).hidden_states
+        states = torch.stack(states, 1)  # (N, layers + 1, L, hidden)
+        mask = real[:, None, :, None]
+        kept["mean"].append((states * mask).sum(2) / mask.sum(2))
+        kept["first"].append(states[:, :, 0])
+        kept["max"].append(states.masked_fill(~mask, -1e9).amax(2))
+    back = torch.tensor(order).argsort()
+    return {name: torch.cat(parts)[back] for name, parts in kept.items()}
+
+
+def accuracy(vectors: Tensor, labels: Tensor, recipe: task.Recipe) -> dict[str, float]:
+    """Validation accuracy of the recipe's MLP after its last epoch: mean and deviation over seeds."""
+    train, validation = hold_out_runs(Split(vectors, labels))
+    meta = {"classes": ["neg", "pos"], "values": vectors.shape[1]}
+    reached = []
+    for seed in range(SEEDS):
+        torch.manual_seed(seed)
+        model = task.model(recipe, meta, train).train()
+        optimizers = make_optimizers(model, recipe.optimizer)
+        steps = steps_per_epoch(train, recipe.batch_size)
+        for epoch in range(recipe.epochs):
+            for number, batch in enumerate(shuffled(train, recipe.batch_size, Epoch(seed, epoch))):
+                set_lr(optimizers, recipe.optimizer, (epoch * steps + number) / (recipe.epochs * steps))
+                F.cross_entropy(model(batch.inputs), batch.targets).backward()
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
+        with torch.no_grad():
+            right = model.eval()(validation.inputs).argmax(1) == validation.targets
+        reached.append(right.double().mean())
+    found = torch.stack(reached)
+    return {"validation": round(found.mean().item(), 4), "deviation": round(found.std().item(), 4)}
+
+
+def main() -> None:
+    texts, recipe = imdb.load(source()), task.recipe()
+    labels = torch.tensor(texts.train_labels)
+    name = sys.argv[1] if len(sys.argv) > 1 else recipe.encoder
+    found = encoder.find(name, recipe.length, (0,), "mean")
+    last = int(found.network.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
+    every = poolings(found, texts.train)
+
+    def tell(what: str, vectors: Tensor, recipe: task.Recipe = recipe, labels: Tensor = labels) -> None:
+        row = {"encoder": found.name, "what": what, "values": vectors.shape[1]}
+        print(json.dumps(row | accuracy(vectors, labels, recipe)), flush=True)
+
+    for pooling, states in every.items():
+        tell(f"{pooling} of the last layer", states[:, last])
+    for layer in range(last):
+        tell(f"mean of layer {layer}", every["mean"][:, layer])
+    for layers in ((0, last), (0, last // 2, last), tuple(range(last + 1))):
+        tell(f"mean of layers {layers}", every["mean"][:, layers].flatten(1))  # (N, layers, hidden) -> (N, values)
+    tell("mean and max of all layers", torch.cat([every["mean"].flatten(1), every["max"].flatten(1)], 1))
+    chosen = every["mean"][:, recipe.layers].flatten(1)
+    tell("the recipe without standardising", chosen, replace(recipe, standardise=False))
+    tell("the recipe with one layer of 64", chosen, replace(recipe, hidden=(64,)))
+    tell("the recipe with two layers of 256", chosen, replace(recipe, hidden=(256, 256)))
+    for length in LENGTHS:
+        asked = replace(found, length=length, layers=recipe.layers)
+        tell(f"every fourth review, {length} pieces", encoder.vectors(asked, texts.train[::4]), recipe, labels[::4])
+
+
+if __name__ == "__main__":
+    main()
