@@ -103,13 +103,16 @@ def fetched(name: str) -> Path:
 
 
 def export(folder: Path) -> Path:
-    """Write the encoder that a finished pre-training made: a folder for `--encoder`. Returns it."""
+    """Write the encoder that a finished pre-training made, with a card: a folder for `--encoder`. Returns it."""
     from tokenizers import Tokenizer
 
     from decathlon.train import load_run
 
-    loaded = load_run(folder)
+    loaded, summary = load_run(folder), run.read_json(folder / "summary.json")
     write(folder / "encoder", loaded.model.encoder, Tokenizer.from_str(loaded.config["meta"]["tokenizer"]))
+    told = ("data", "metrics", "seed", "steps", "train_seconds", "device", "hardware", "threads", "commit", "versions")
+    card = {"made_by": "decathlon pretrain imdb-roberta", "recipe": loaded.config["recipe"]}
+    run.write_json(folder / "encoder" / "card.json", card | {name: summary[name] for name in told})
     say(f"encoder: {folder / 'encoder'}")
     return folder / "encoder"
 
