@@ -38,7 +38,7 @@ def interruptible() -> Iterator[threading.Event]:
 
 
 class Rows:
-    """The progress bar: steps, loss, and the validation metric as last measured."""
+    """The progress bar: steps and their speed, loss, and the validation metric as last measured."""
 
     def __init__(self, name: str, total: int, visible: bool) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.percentage:>3.0f}%"))
@@ -68,4 +68,6 @@ class Rows:
         self._show(state, f"epoch {state.epoch}")
 
     def _show(self, state: State, what: str) -> None:
+        speed = self.bar.tasks[0].speed
+        what += f"  {speed:.1f} steps/s" if speed else ""
         self.bar.update(self.row, completed=state.step, description=f"{self.name}  {what}{self.metric}")
