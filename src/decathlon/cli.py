@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from decathlon import __version__
-from decathlon.flags import first, parse, peek, split_flags
+from decathlon.flags import first, one_of, parse, peek, split_flags
 from decathlon.recipe import PRETRAINING, UsageError, get_task, nearest, pretraining_ids, task_ids
 from decathlon.terminal import print_answers, print_result, show, table
 
@@ -93,23 +93,26 @@ def list_command(args: list[str]) -> int:
 
 def train_command(args: list[str]) -> int:
     """`decathlon train TASK`: every field of the task's recipe is an option."""
-    task_id, rest = first(args, "train")
+    task_id, rest = first(args, "train", task_ids())
     if task_id in ("-h", "--help"):
         print(f"usage: decathlon train TASK [OPTIONS]\n\ntasks: {', '.join(task_ids())}")
         return 0
+    one_of(task_id, task_ids())
     run_training(task_id, f"train {task_id}", rest)
     return 0
 
 
 def pretrain_command(args: list[str]) -> int:
     """`decathlon pretrain TASK`: a training whose product, an encoder, goes into the run folder, too."""
-    name, rest = first(args, "pretrain")
+    name, rest = first(args, "pretrain", pretraining_ids())
     if name in ("-h", "--help"):
         print(f"usage: decathlon pretrain TASK [OPTIONS]\n\ntasks: {', '.join(pretraining_ids())}")
         return 0
-    if name not in pretraining_ids():
-        get_task(name)
+    if name in task_ids() and name not in pretraining_ids():
         raise UsageError(f"{name} has no encoder to train; pretrain takes {', '.join(pretraining_ids())}")
+    one_of(name, pretraining_ids())
+    if peek(rest, "--model"):
+        raise UsageError("--model is not for pre-training: its network has to be a RoBERTa that transformers loads")
     run_training(name + PRETRAINING, f"pretrain {name}", rest)
     return 0
 
@@ -179,9 +182,9 @@ class Predict(Common):
 
 def predict_command(args: list[str]) -> int:
     """`decathlon predict TASK INPUT…`."""
-    task_id, rest = first(args, "predict")
+    task_id, rest = first(args, "predict", task_ids())
     if task_id not in ("-h", "--help"):
-        get_task(task_id)  # an unknown task is the first thing to say
+        one_of(task_id, task_ids())  # an unknown task is the first thing to say
     options = parse(Predict, rest if task_id not in ("-h", "--help") else ["--help"], "predict TASK")
     if not options.inputs:
         raise UsageError(f"decathlon predict {task_id} needs at least one input")

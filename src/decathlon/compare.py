@@ -16,10 +16,10 @@ from matplotlib import pyplot as plt
 from torch.utils.flop_counter import FlopCounterMode
 
 from decathlon import plots, report, run
-from decathlon.data import Data, say, source
+from decathlon.data import Data, say
 from decathlon.fit import measure
 from decathlon.recipe import Recipe, UsageError, task_ids
-from decathlon.train import Loaded, load_run
+from decathlon.train import Loaded, load_data, load_run
 
 COUNTED = 4  # examples on which multiplications are counted
 
@@ -87,9 +87,9 @@ def trained(side: str, flags: list[str], folder: Path, data_dir: str | None) -> 
 
 def row(folder: Path, loaded: Loaded, summary: dict[str, Any], data_dir: str | None) -> dict[str, Any]:
     """What the page says of one run."""
-    options, recipe = loaded.config["options"], loaded.recipe
+    recipe = loaded.recipe
     fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
-    data = loaded.task.load(source(options["data"], data_dir or options["data_dir"]), recipe).to(fabric.device)
+    data = load_data(folder, loaded, data_dir).to(fabric.device)
     loaded.model.to(fabric.device)
     few = dataclasses.replace(data, validation=data.validation[:COUNTED])
     with FlopCounterMode(display=False) as counter:
@@ -102,6 +102,7 @@ def row(folder: Path, loaded: Loaded, summary: dict[str, Any], data_dir: str | N
     return {
         "folder": str(folder),
         "task": summary["task"],
+        "encoder": summary.get("encoder"),
         "seed": summary["seed"],
         "value": summary["value"],
         "metrics": summary["metrics"],

@@ -9,20 +9,18 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from decathlon import run
 from decathlon.data import cache, pieces, say
 from decathlon.data.words import head_and_tail
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 MINI = "roberta-mini"
 WEIGHTS = Path(__file__).parent / "weights"
@@ -37,7 +35,8 @@ class Encoder:
     """A RoBERTa and how it is to be asked.
 
     Attributes:
-        name: Its name and the beginning of its files' hash: no two encoders share one.
+        name: Its name and the beginning of its digest: no two encoders share one.
+        digest: SHA-256 of its files.
         network: transformers' RobertaModel, in evaluation mode.
         tokenizer: Splits a text into its pieces.
         length: Pieces of a text that are read, start and end among them: of a longer one its head and its tail.
@@ -46,54 +45,87 @@ class Encoder:
     """
 
     name: str
+    digest: str
     network: nn.Module
     tokenizer: Tokenizer
     length: int
     layers: tuple[int, ...]
     pooling: str
 
+    @property
+    def values(self) -> int:
+        """Values in a vector."""
+        return len(self.layers) * int(cast(Any, self.network).config.hidden_size)
 
-def find(name: str, length: int, layers: tuple[int, ...], pooling: str) -> Encoder:
+
+def find(name: str, length: int, layers: tuple[int, ...], pooling: str, download: bool = True) -> Encoder:
     """Load the encoder of this name: `roberta-mini`, a folder, or a model of the hub.
+
+    Args:
+        name: Which.
+        length: As in `Encoder`; what the encoder's positions allow is the most.
+        layers: As in `Encoder`; none stand for 0, the middle and the last.
+        pooling: As in `Encoder`.
+        download: Whether the hub may be asked.
 
     Raises:
         ConnectionError: It is on the hub, which cannot be reached: says the way out.
-        ValueError: It is no RoBERTa, lacks a file, is damaged, or has fewer layers.
+        ValueError: It is no RoBERTa, lacks a file or weights, is damaged, or has fewer layers.
     """
-    folder = WEIGHTS / MINI if name == MINI else Path(name) if Path(name).is_dir() else fetched(name)
+    folder = WEIGHTS / MINI if name == MINI else Path(name) if Path(name).is_dir() else fetched(name, download)
     if missing := [file for file in FILES if not (folder / file).is_file()]:
         raise ValueError(f"the encoder {name} lacks {', '.join(missing)} (weights are read as safetensors only)")
-    config = run.read_json(folder / "config.json")
-    if config.get("model_type") != "roberta":
-        raise ValueError(f"the encoder {name} is no RoBERTa: its config.json says {config.get('model_type')!r}")
+    kind = run.read_json(folder / "config.json").get("model_type")
+    if kind != "roberta":
+        raise ValueError(f"the encoder {name} is no RoBERTa: its config.json says {kind!r}")
+    network, tokenizer = read(folder, name)
+    last = network.config.num_hidden_layers
+    layers = layers or tuple(sorted({0, last // 2, last}))
+    if max(layers) > last:
+        raise ValueError(f"--layers {max(layers)}: the encoder {name} has the layers 0 to {last}")
+    longest = network.config.max_position_embeddings - network.config.pad_token_id - 1
+    digest = hashlib.sha256(b"".join((folder / file).read_bytes() for file in FILES)).hexdigest()
+    place = folder.resolve()
+    called = name if folder != Path(name) else place.parent.name if place.name == "encoder" else place.name
+    return Encoder(f"{called} {digest[:8]}", digest, network, tokenizer, min(length, longest), layers, pooling)
+
+
+def read(folder: Path, name: str) -> tuple[Any, Tokenizer]:
+    """The network, in evaluation mode and without gradients, and the tokenizer of an encoder's folder.
+
+    Raises:
+        ValueError: A file is damaged, weights are missing, or the tokenizer is another network's.
+    """
     import transformers
-    from tokenizers import Tokenizer
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "dtype": torch.float32}
     try:
-        network: Any = transformers.RobertaModel.from_pretrained(
-            folder, add_pooling_layer=False, use_safetensors=True, local_files_only=True, dtype=torch.float32
+        loaded: Any = transformers.RobertaModel.from_pretrained(
+            folder, add_pooling_layer=False, output_loading_info=True, **options
         )
+        network, told = loaded
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # each library has errors of its own for a damaged file
         raise ValueError(f"the encoder {name} cannot be read: {' '.join(str(error).split())}") from error
+    if absent := sorted(told["missing_keys"]):  # which would be drawn at random
+        raise ValueError(f"the encoder {name} lacks {len(absent)} of the weights its config.json asks for: {absent[0]}")
+    if tokenizer.get_vocab_size() > network.config.vocab_size:
+        raise ValueError(
+            f"the encoder {name} has {network.config.vocab_size} pieces, its tokenizer {tokenizer.get_vocab_size()}"
+        )
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    if max(layers) > network.config.num_hidden_layers:
-        raise ValueError(f"the encoder {name} has {network.config.num_hidden_layers} layers, not {max(layers)}")
-    longest = network.config.max_position_embeddings - network.config.pad_token_id - 1
-    digest = hashlib.sha256(b"".join((folder / file).read_bytes() for file in FILES)).hexdigest()[:8]
-    called = f"{folder.resolve().name if folder == Path(name) else name} {digest}"
-    return Encoder(called, network.eval().requires_grad_(False), tokenizer, min(length, longest), layers, pooling)
+    return network.eval().requires_grad_(False), tokenizer
 
 
-def fetched(name: str) -> Path:
+def fetched(name: str, download: bool) -> Path:
     """The folder that holds a model of the hub, downloaded where it is not there yet."""
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+        return Path(snapshot_download(name, allow_patterns=list(FILES), local_files_only=not download))
     except Exception as error:  # the hub's client has dozens, for names, rights and connections
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConnectionError(
@@ -104,8 +136,6 @@ def fetched(name: str) -> Path:
 
 def export(folder: Path) -> Path:
     """Write the encoder that a finished pre-training made, with a card: a folder for `--encoder`. Returns it."""
-    from tokenizers import Tokenizer
-
     from decathlon.train import load_run
 
     loaded, summary = load_run(folder), run.read_json(folder / "summary.json")
@@ -124,6 +154,10 @@ def write(folder: Path, network: Any, tokenizer: Tokenizer) -> None:
     weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
     run.save_weights(folder / "model.safetensors", weights)
     run.write_text(folder / "tokenizer.json", tokenizer.to_str())
+    names = ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token")
+    # Without its class transformers would take RoBERTa's own tokenizer, which does not bring words to lower case.
+    kind = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512}
+    run.write_json(folder / "tokenizer_config.json", kind | dict(zip(names, pieces.SPECIAL, strict=True)))
 
 
 def cut(numbers: list[int], encoder: Encoder) -> list[int]:
@@ -188,7 +222,7 @@ def embedded(encoder: Encoder, texts: Sequence[str], folder: Path, made_of: Sequ
     Returns:
         float32 (N, layers · hidden), rounded to half precision.
     """
-    name = cache.key(VERSION, encoder.name, encoder.length, encoder.layers, encoder.pooling, *made_of)
+    name = cache.key(VERSION, encoder.digest, encoder.length, encoder.layers, encoder.pooling, *made_of)
     place = folder / "cache" / f"vectors-{name}"
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
@@ -196,27 +230,13 @@ def embedded(encoder: Encoder, texts: Sequence[str], folder: Path, made_of: Sequ
     with Progress(console=Console(stderr=True), transient=True) as bar:
         row = bar.add_task(f"{encoder.name} reads {len(texts):,} {what}", total=sum(map(len, texts)))
         for number, chunk in enumerate(chunks):
-            path = place / f"{number:04d}.npy"
-            for index, vector in zip(chunk, chunk_of(encoder, [texts[i] for i in chunk], path), strict=True):
+            few = [texts[i] for i in chunk]
+            for index, vector in zip(chunk, kept(encoder, few, place / f"{number:04d}.npz"), strict=True):
                 found[index] = vector
-            bar.advance(row, sum(len(texts[i]) for i in chunk))
+            bar.advance(row, sum(map(len, few)))
     return torch.from_numpy(np.stack(found)).float()
 
 
-def chunk_of(encoder: Encoder, texts: list[str], path: Path) -> np.ndarray:
-    """The vectors of some texts, float16 (N, …), read from `path`, or made and written there in one step."""
-    try:
-        kept = np.load(path, allow_pickle=False)
-        if kept.dtype == np.float16 and kept.ndim == 2 and len(kept) == len(texts):
-            return kept
-    except FileNotFoundError:
-        pass
-    except (ValueError, OSError, EOFError):
-        say(f"{path} is damaged: making it again")
-    made = vectors(encoder, texts).cpu().numpy().astype(np.float16)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        np.save(file, made)
-    part.replace(path)
-    return made
+def kept(encoder: Encoder, texts: list[str], path: Path) -> np.ndarray:
+    """The vectors of some texts, float16 (N, layers · hidden), from `path`, or made and kept there."""
+    return cache.arrays(path, lambda: {"vectors": vectors(encoder, texts).cpu().numpy().astype(np.float16)})["vectors"]

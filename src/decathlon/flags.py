@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import tyro
 
-from decathlon.recipe import UsageError, nearest, task_ids
+from decathlon.recipe import UsageError, nearest
 
 T = TypeVar("T")
 
@@ -48,11 +48,17 @@ def _help(kind: type, prog: str) -> str:
     return said.getvalue()
 
 
-def first(args: list[str], prog: str) -> tuple[str, list[str]]:
+def first(args: list[str], prog: str, tasks: list[str]) -> tuple[str, list[str]]:
     """The task that a command names first, and the rest."""
     if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
-        raise UsageError(f"decathlon {prog} needs a TASK first; tasks: {', '.join(task_ids())}")
+        raise UsageError(f"decathlon {prog} needs a TASK first; tasks: {', '.join(tasks)}")
     return args[0], args[1:]
+
+
+def one_of(task_id: str, tasks: list[str]) -> None:
+    """Raise UsageError, with the nearest name, where a task is none of these."""
+    if task_id not in tasks:
+        raise UsageError(f"unknown task {task_id!r}{nearest(task_id, tasks)}")
 
 
 def peek(args: list[str], flag: str) -> str:

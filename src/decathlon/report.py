@@ -23,6 +23,7 @@ TITLES = {
     "reconstructions": "Originals and reconstructions",
     "codes": "The codes on a plane",
     "neighbours": "Which pieces of words it takes for alike",
+    "vectors": "The encoder's vectors on a plane",
 }
 
 

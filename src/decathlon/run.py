@@ -29,7 +29,10 @@ from torch import Tensor
 
 from decathlon.recipe import UsageError
 
-PACKAGES = ("decathlon", "torch", "torchvision", "lightning-fabric", "torchmetrics", "scikit-learn", "numpy")
+PACKAGES = (
+    *("decathlon", "torch", "torchvision", "lightning-fabric", "torchmetrics", "scikit-learn", "numpy"),
+    *("gensim", "transformers", "tokenizers"),
+)
 
 
 def new_folder(task_id: str, seed: int, out: str | None) -> Path:

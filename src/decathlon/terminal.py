@@ -36,7 +36,8 @@ def print_result(result: dict[str, Any]) -> None:
         verdict = f", bar {100 * result['bar']:g} %: {'cleared' if result['passed'] else 'missed'}"
     if result["data"].endswith("-sample"):
         verdict += " (sample data: no benchmark)"
-    print(f"{result['task']} on {result['data']}: test {result['metric']} {100 * result['value']:.2f} %{verdict}")
+    name = f"{result['task']} with {result['encoder']}" if result.get("encoder") else result["task"]
+    print(f"{name} on {result['data']}: test {result['metric']} {100 * result['value']:.2f} %{verdict}")
     others = {name: value for name, value in result["metrics"].items() if name != result["metric"]}
     print(f"  {', '.join(f'{name} {value:.4g}' for name, value in others.items())}", end="")
     bar = result["seconds_to_bar"]

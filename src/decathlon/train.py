@@ -18,7 +18,7 @@ from torch import nn
 
 from decathlon import plots, report, run
 from decathlon.checkpoint import State
-from decathlon.data import Data, Epoch, Source, say, source, steps_per_epoch, stream
+from decathlon.data import Data, Epoch, say, source, steps_per_epoch, stream
 from decathlon.fit import fit, measure
 from decathlon.recipe import Recipe, Task, UsageError, differences, from_dict, get_task, to_dict
 
@@ -74,6 +74,8 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
     fabric.launch()
     with fabric.rank_zero_first():
         data = task.load(where, recipe)
+    if folder is not None:
+        check_meta(folder, data)
     torch.manual_seed(stream(recipe.seed))
     network = load_network(network_file) if network_file else None
     model = task.model(recipe, data.meta, data.train, network)
@@ -320,6 +322,28 @@ def load_run(folder: Path) -> Loaded:
     return Loaded(task, model.eval(), recipe, config)
 
 
+def load_data(folder: Path, loaded: Loaded, data_dir: str | None) -> Data:
+    """The data that a finished run was trained on, from `data_dir` or from where they were then.
+
+    Raises:
+        ValueError: What lies there now is something else.
+        FileNotFoundError, ConnectionError: As the task's `load`.
+    """
+    options = loaded.config["options"]
+    data = loaded.task.load(source(options["data"], data_dir or options["data_dir"]), loaded.recipe)
+    check_meta(folder, data)
+    return data
+
+
+def check_meta(folder: Path, data: Data) -> None:
+    """Raise ValueError where the data are not what the run in `folder` knows: other classes, another encoder."""
+    known = run.read_json(folder / "config.json")["meta"]
+    for name, now in data.meta.items():
+        if name in known and known[name] != now:
+            before, after = (str(value)[:60] for value in (known[name], now))
+            raise ValueError(f"{folder} was trained on other data: their {name} was {before}, and is {after} now")
+
+
 def find_run(task_id: str, folder: str | None) -> Path:
     """The named run folder, or the newest finished run of the task.
 
@@ -347,10 +371,9 @@ def evaluate(folder: Path, data_dir: str | None) -> dict[str, Any]:
         The run's summary with `value`, `passed` and `metrics` measured now.
     """
     loaded = load_run(folder)
-    options, card = loaded.config["options"], loaded.task.CARD
-    where: Source = source(options["data"], data_dir or options["data_dir"])
+    card = loaded.task.CARD
     fabric = Fabric(accelerator="auto", devices=1, precision=loaded.recipe.precision)
-    data = loaded.task.load(where, loaded.recipe).to(fabric.device)
+    data = load_data(folder, loaded, data_dir).to(fabric.device)
     metrics = measure(loaded.task, loaded.model.to(fabric.device), data, "test", loaded.recipe, fabric)
     summary = run.read_json(folder / "summary.json")
     value, bar = metrics[card.metric], summary["bar"]

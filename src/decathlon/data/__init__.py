@@ -137,7 +137,7 @@ def shuffled(split: Split, batch_size: int, epoch: Epoch) -> Iterator[Split]:
 def hold_out(split: Split, part: int = 12) -> tuple[Split, Split]:
     """Divide a training split into training and validation (one in `part`).
 
-    The draw is fixed, not the run's seed's: all runs of all tasks are then compared on the same examples.
+    The draw is fixed, not the run's seed's: all runs that are divided like this are compared on the same examples.
     """
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
     count = max(1, len(split) // part)
@@ -147,12 +147,12 @@ def hold_out(split: Split, part: int = 12) -> tuple[Split, Split]:
 def hold_out_runs(split: Split, part: int = 12, runs: int = 240) -> tuple[Split, Split]:
     """Divide a training split whose neighbours belong together: whole runs of neighbours are held out (one in `part`).
 
-    Reviews of one film stand side by side in IMDB, and the test split is of other films. Held out one by one, reviews
-    would be judged by a network that has read others of the same film.
+    Reviews of one film and one label stand side by side in IMDB, and the test split is of other films. Held out one by
+    one, reviews would be judged by a network that has read such neighbours. Those of the other label lie elsewhere.
     """
     length = max(1, len(split) // runs)
     held = torch.arange(len(split)) // length % part == part // 2
-    return split[~held], split[held]
+    return (split[~held], split[held]) if held.any() else hold_out(split, part)
 
 
 def say(message: str) -> None:

@@ -32,7 +32,7 @@ def arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, n
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # verifies checksums, too
                 return {name: file[name] for name in file.files}
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
-            say(f"{path} is damaged: making it again")
+            say(f"{path} is damaged or cannot be read: making it again")
     made = make()
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

@@ -185,8 +185,9 @@ def decode(content: bytes, path: Path) -> str:
 
 
 def clean(text: str) -> str:
-    """Text without the line breaks of HTML, and with single spaces."""
-    return " ".join(re.sub(r"<br\s*/?>", " ", text).split())
+    """Text without the line breaks of HTML, with single spaces, and with ? for halves of characters."""
+    whole = text.encode(errors="replace").decode()  # JSON and arguments can hold them, tokenizers cannot
+    return " ".join(re.sub(r"<br\s*/?>", " ", whole).split())
 
 
 def lines(given: str) -> list[str]:

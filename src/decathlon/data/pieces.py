@@ -47,7 +47,7 @@ def topics(reviews: Sequence[Sequence[int]], vocabulary: int, size: int) -> np.n
     """A vector a piece by latent semantic analysis (Deerwester et al. 1990): pieces of like reviews are alike.
 
     Counts are damped by their logarithm and weighted by rarity, reviews brought to one length. Each vector is brought
-    to mean 0 and deviation `SPREAD`, since RoBERTa's first norm would take their lengths away anyhow.
+    to mean 0 and deviation `SPREAD`: RoBERTa's first norm takes its length away on the way in.
 
     Returns:
         float32 (vocabulary, size); where the texts give fewer directions than `size`, the rest is small noise.

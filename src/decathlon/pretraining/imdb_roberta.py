@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from decathlon import plots
 from decathlon.data import Data, Epoch, Source, Split, cache, imdb, pieces, say, shuffled
 from decathlon.models.roberta import MaskedLM
-from decathlon.recipe import Card, Optimizer, UsageError, require
+from decathlon.recipe import Card, Optimizer, require
 from decathlon.recipe import Recipe as BaseRecipe
 
 CARD = Card(id="imdb-roberta-pretraining", dataset="imdb", network="RoBERTa", metric="accuracy")
@@ -47,7 +47,7 @@ class Recipe(BaseRecipe):
     positions: int = 512
     """Pieces of a text that the encoder can take."""
     row: int = 128
-    """Pieces in a row of training; each row starts at a drawn position, so that all positions are learned."""
+    """Pieces in a row of training. The first has a drawn position, so that later ones are learned, too."""
     part: float = 0.5
     """Share of all rows that is read, the first of a drawn order; 1 takes twice the time."""
     masked: float = 0.3
@@ -131,8 +131,7 @@ def model(
     recipe: Recipe, meta: dict[str, Any], train: Split | None = None, network: nn.Module | None = None
 ) -> nn.Module:
     """Pieces (N, row), first positions (N,), chosen places bool (N, row), M in all -> scores (M, vocabulary)."""
-    if network is not None:
-        raise UsageError("--model is not for pre-training: its network has to be a RoBERTa that transformers loads")
+    assert network is None, "the command refuses --model"
     made = MaskedLM(recipe.vocabulary, recipe.hidden, recipe.layers, recipe.heads, recipe.positions)
     if isinstance(train, Rows):
         counts = torch.bincount(train.targets[:100_000].flatten(), minlength=recipe.vocabulary) + 1.0

@@ -45,8 +45,8 @@ class Recipe(BaseRecipe):
     """The RoBERTa: roberta-mini, a folder, or a model of the hub such as FacebookAI/roberta-base."""
     length: int = 512
     """Pieces of a review that are read: half from its head, half from its tail."""
-    layers: tuple[int, ...] = (0, 2, 4)
-    """Layers whose outputs are put side by side; 0 is the piece vectors before the first layer."""
+    layers: tuple[int, ...] = ()
+    """Layers whose outputs are put side by side, 0 for the piece vectors; none stand for 0, the middle, the last."""
     pooling: Literal["mean", "first"] = "mean"
     """What one vector is made of: the mean over the pieces, or the first of them."""
     standardise: bool = True
@@ -61,8 +61,9 @@ class Recipe(BaseRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.encoder != encoder.MINI and Path(self.encoder).is_dir():  # the run may be used from elsewhere
+            object.__setattr__(self, "encoder", str(Path(self.encoder).resolve()))
         require("--dropout", self.dropout < 1, "below 1")
-        require("--layers", len(self.layers) > 0, "one number or more")
         require("--length", self.length > 2, "above 2: start and end are among the pieces")
 
 
@@ -82,15 +83,18 @@ def sample_recipe() -> Recipe:
 def load(source: Source, recipe: Recipe) -> Data:
     """Vectors float32 (N, values), labels (N,); each review is read by the encoder once, and its vector cached."""
     texts = imdb.load(source)
-    asked = encoder.find(recipe.encoder, recipe.length, recipe.layers, recipe.pooling)
+    asked = encoder.find(recipe.encoder, recipe.length, recipe.layers, recipe.pooling, source.download)
     if torch.cuda.is_available():
         asked.network.cuda()
     sides = []
     for side, given, labels in (("train", texts.train, texts.train_labels), ("test", texts.test, texts.test_labels)):
-        vectors = encoder.embedded(asked, given, source.folder, (texts.key, side), f"{side} reviews")
+        if source.download:
+            vectors = encoder.embedded(asked, given, source.folder, (texts.key, side), f"{side} reviews")
+        else:  # nothing is to be trained, and only the sizes are asked for: reading takes minutes
+            vectors = torch.zeros(len(given), asked.values)
         sides.append(Split(vectors, torch.tensor(labels)))
     train, validation = hold_out_runs(sides[0])
-    meta = {"classes": texts.classes, "encoder": asked.name, "values": sides[0].inputs.shape[1]}
+    meta = {"classes": texts.classes, "encoder": asked.name, "values": asked.values}
     return Data(texts.name, train, validation, sides[1], meta)
 
 
@@ -108,7 +112,10 @@ def model(
     """Vectors (N, values) -> scores (N, classes). The encoder is no part of it: it does not learn."""
     if network is not None:
         return network
-    return Head(meta["values"], recipe.hidden, recipe.dropout, recipe.standardise, len(meta["classes"]))
+    made = Head(meta["values"], recipe.hidden, recipe.dropout, len(meta["classes"]))
+    if train is not None and recipe.standardise:
+        made.standardise(train.inputs)
+    return made
 
 
 def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:
@@ -120,7 +127,8 @@ def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:
     broken = [] if 2 <= layers <= 4 else [f"it has {layers} fully connected layers, not two to four"]
     bends = ("ReLU", "gelu", "tanh", "silu", "leaky_relu")
     broken += [] if any(counts[bend] for bend in bends) else ["nothing bends between its layers"]
-    return broken + nothing_but(counts, "fully connected", "batch norm", "native_layer_norm", "dropout", *bends)
+    norms = ("batch norm", "native_layer_norm", "sub", "div")
+    return broken + nothing_but(counts, "fully connected", *norms, "dropout", *bends)
 
 
 # --- Step -------------------------------------------------------------------------------------------------------------
