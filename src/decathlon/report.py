@@ -20,6 +20,9 @@ TITLES = {
     "mistakes": "The most confident mistakes",
     "filters": "What the first layer looks for",
     "attention": "Where it looks",
+    "overlays": "True and found outlines",
+    "worst": "The worst masks",
+    "certainty": "How sure it is",
     "reconstructions": "Originals and reconstructions",
     "codes": "The codes on a plane",
 }
