@@ -55,7 +55,7 @@ def segmentation(pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
         numbers = (right, found & pet, found | pet, right & sure, sure)
         rows.append(torch.stack([values.sum() for values in numbers] + [torch.tensor(found.numel())]))
     images = torch.stack(rows).double()  # (N, 6)
-    measured = {}
+    measured: dict[str, float] = {}
     for ending, counts in (("", images.sum(0, keepdim=True)), ("_per_image", images)):
         right, both, either, sure_right, sure, all_pixels = counts.T
         values = {

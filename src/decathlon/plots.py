@@ -127,7 +127,7 @@ def overlays(images: Tensor, heat: Tensor, titles: Sequence[str], path: Path, he
 def outlines(
     images: Tensor, truth: Tensor, found: Tensor, titles: Sequence[str], path: Path, heading: str, columns: int = 4
 ) -> None:
-    """Images uint8 (N, 3, H, W) with the outlines of the true masks, blue, and of those found, orange: bool (N, H, W)."""
+    """Images uint8 (N, 3, H, W) with outlines of the true masks, blue, and of those found, orange: bool (N, H, W)."""
     rows = max(1, -(-len(images) // columns))
     figure, table = plt.subplots(rows, columns, figsize=(2.3 * columns, 2.45 * rows + 0.4), squeeze=False)
     for axes in table.flat:

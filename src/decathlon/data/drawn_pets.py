@@ -53,7 +53,7 @@ def picture(name: str, draw: np.random.Generator) -> tuple[Image.Image, Image.Im
     canvas = textured(wide, high, draw)
     for _ in range(draw.integers(4, 9)):  # what lies about
         blot = Image.new("L", (wide, high))
-        corners = oval(0, 0, *draw.uniform(0.08, 0.35, 2), tilt=draw.uniform(0, 3))[0]
+        corners = oval(0, 0, draw.uniform(0.08, 0.35), draw.uniform(0.08, 0.35), tilt=draw.uniform(0, 3))[0]
         if draw.random() < 0.5:
             corners = corners[:: draw.integers(4, 8)]  # a polygon
         fill(blot, corners + draw.uniform(-1, 1, 2), 255)

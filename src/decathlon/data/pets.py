@@ -187,9 +187,7 @@ def _official_pairs(place: Path) -> list[Pair]:
                 name = line.split()[0]
                 if "/" in name or "\\" in name or name.startswith("."):
                     raise ValueError(f"{lists} lists {name!r}, which is no name of a photo")
-                pair = Pair(
-                    side, place / "images" / f"{name}.jpg", place / "annotations/trimaps" / f"{name}.png", True
-                )
+                pair = Pair(side, place / "images" / f"{name}.jpg", place / "annotations/trimaps" / f"{name}.png", True)
                 for path in pair[1:3]:
                     if not path.exists():
                         raise FileNotFoundError(f"{path} is missing, but {lists} lists {name}")

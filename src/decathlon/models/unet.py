@@ -1,4 +1,4 @@
-"""U-Net: an encoder, a bottleneck and a decoder that gets each level's maps back (Ronneberger, Fischer and Brox 2015)."""
+"""U-Net: an encoder, a bottleneck and a decoder that gets each level's maps back (Ronneberger et al. 2015)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -194,7 +194,7 @@ def predict(model: nn.Module, inputs: list[str], recipe: Recipe, meta: dict[str,
 
 def show(model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> None:
     """overlays.png: true and found outlines; worst.png: those of the worst masks; certainty.png: the scores."""
-    photos: Pets = data.validation
+    photos = cast(Pets, data.validation)
     scores = masks.scores(model, photos.inputs)
     found, truth = scores[:, 0] > 0, photos.targets[:, 0] > 127
     both, either = (found & truth).sum((1, 2)), (found | truth).sum((1, 2))
