@@ -573,7 +573,7 @@ def test_scores_are_as_large_as_the_photo(width: int) -> None:
 def test_predicts_photos_of_any_size(size: tuple[int, int], tmp_path: Path) -> None:
     photo = save(tmp_path / "in/cat.png", DRAW.integers(0, 256, (size[1], size[0], 3)))
     torch.manual_seed(0)
-    (found,) = masks.answers(UNet(4).eval(), [str(photo)], 32, tmp_path)
+    (found,) = masks.answers(UNet(4).eval(), [str(photo)], 32, "pet", tmp_path)
     assert (found["input"], found["mask"]) == (str(photo), str(tmp_path / "cat-mask.png"))
     mask, overlay, cutout = (pets.open_image(found[kind]) for kind in masks.KINDS)
     assert (mask.mode, overlay.mode, cutout.mode) == ("L", "RGB", "RGBA")
@@ -591,7 +591,7 @@ def test_predicts_photos_of_any_size(size: tuple[int, int], tmp_path: Path) -> N
 def test_a_mask_of_own_is_of_use_for_training(tmp_path: Path) -> None:
     """What predict writes is read as an own mask."""
     photo = save(tmp_path / "mine/images/cat.png", DRAW.integers(0, 256, (20, 30, 3)))
-    (found,) = masks.answers(UNet(4).eval(), [str(photo)], 32, tmp_path)
+    (found,) = masks.answers(UNet(4).eval(), [str(photo)], 32, "pet", tmp_path)
     shutil.copytree(mine(tmp_path / "more"), tmp_path / "mine", dirs_exist_ok=True)
     shutil.copyfile(found["mask"], tmp_path / "mine/masks/cat.png")
     assert len(pets.listed(tmp_path / "mine")) == 6
@@ -604,7 +604,7 @@ def test_predict_never_writes_over_a_file(tmp_path: Path) -> None:
         save(tmp_path / name, DRAW.integers(0, 256, (9, 9, 3))) for name in ("cat.png", "cat-mask.png", "a/cat.png")
     ]
     before = [path.read_bytes() for path in names]
-    found = masks.answers(model, [str(path) for path in names], 32, tmp_path)
+    found = masks.answers(model, [str(path) for path in names], 32, "pet", tmp_path)
     assert [path.read_bytes() for path in names] == before
     written = [Path(answer[kind]) for answer in found for kind in masks.KINDS]
     assert len(set(written)) == 9
@@ -624,6 +624,7 @@ def test_own_photos_train_and_predict_from_the_command_line(decathlon: Command, 
     photo = save(tmp_path / "deep/cat.jpg", DRAW.integers(0, 256, (33, 55, 3)))
     said = decathlon("predict", "pets-unet", photo, "--run", "run")
     assert said.status == 0, said.err
+    assert ": mask on " in said.out, "what own masks are of is not known"
     for kind in masks.KINDS:
         assert f"{kind}: cat-{kind}.png" in said.out
         assert Path(f"cat-{kind}.png").exists(), "in the current folder"

@@ -46,8 +46,8 @@ def pairs(found: Tensor, photos: Pets) -> Iterator[tuple[Tensor, Tensor]]:
         yield at_size(score, *trimap.shape) > 0, trimap
 
 
-def answers(model: Scorer, inputs: list[str], size: int, folder: Path) -> list[dict[str, Any]]:
-    """How much of each photo is pet, with the mask, an overlay and a cut-out written into `folder`.
+def answers(model: Scorer, inputs: list[str], size: int, what: str, folder: Path) -> list[dict[str, Any]]:
+    """How much of each photo is `what`, pet for one, with the mask, an overlay and a cut-out written into `folder`.
 
     Photos of any size and shape; the network sees them stretched to `size` × `size`.
 
@@ -64,7 +64,7 @@ def answers(model: Scorer, inputs: list[str], size: int, folder: Path) -> list[d
             pet = at_size(scores(model, small[None])[0], image.height, image.width).sigmoid().numpy()
         share = float((pet > 0.5).mean())
         names = [str(file) for file in write(image, pet, Path(path).stem, folder)]
-        words = f"pet on {100 * share:.1f} % of the picture"
+        words = f"{what} on {100 * share:.1f} % of the picture"
         found.append({"input": path, "label": words, "share": share, **dict(zip(KINDS, names, strict=True))})
     return found
 

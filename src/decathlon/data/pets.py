@@ -81,7 +81,7 @@ def load(source: Source, size: int) -> Data:
     """Read Oxford-IIIT Pet, the drawn sample, or the user's own photos and masks, scaled to `size` × `size`.
 
     Returns:
-        Splits of `Pets`; `meta` holds `classes`.
+        Splits of `Pets`; `meta` holds `classes`: background, and pet, or mask where the masks are the user's own.
 
     Raises:
         FileNotFoundError: Nothing is there and nothing may be downloaded, or a listed photo or its mask is absent.
@@ -109,7 +109,7 @@ def load(source: Source, size: int) -> Data:
         torch.from_numpy(found["places"]),
     )
     train, validation, test = _splits(whole, [pair.side for pair in pairs], place)
-    return Data(name, train, validation, test, {"classes": ["background", "pet"]})
+    return Data(name, train, validation, test, {"classes": ["background", "pet" if pairs[0].official else "mask"]})
 
 
 def official(source: Source) -> Path:
