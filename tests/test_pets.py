@@ -192,6 +192,13 @@ def test_masks_of_turned_photos_fit(how: int, stored: bool, tmp_path: Path, caps
     assert ("1 masks turned" in capsys.readouterr().err) == stored
 
 
+def test_masks_without_a_photo_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = mine(tmp_path / "mine")
+    save(folder / "masks/more.png", np.zeros((2, 2)))
+    assert len(pets.listed(folder)) == 5
+    assert "mine/masks: 1 masks passed over, which have no photo (more for one)" in capsys.readouterr().err
+
+
 def test_what_is_listed_must_be_there(tmp_path: Path) -> None:
     for path in ("images/Cat_test_1.jpg", "annotations/trimaps/Cat_test_1.png", "annotations/test.txt"):
         root = tree(tmp_path / path.replace("/", "-"))

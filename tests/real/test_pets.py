@@ -16,7 +16,7 @@ DATA = os.environ.get("DECATHLON_DATA", "")
 
 pytestmark = pytest.mark.skipif(
     not (Path(DATA) / "oxford-iiit-pet/annotations").is_dir(),
-    reason="needs real Oxford-IIIT Pet: set DECATHLON_DATA to a folder that has it (decathlon data --download fetches it)",
+    reason="needs real Oxford-IIIT Pet: set DECATHLON_DATA to its folder (decathlon data --download fetches it)",
 )
 
 

@@ -208,6 +208,8 @@ def _own_pairs(place: Path, side: str) -> list[Pair]:
     for path in photos:
         if path.stem not in of_name:
             raise FileNotFoundError(f"{path} has no mask: there is no {masks / path.stem}.png")
+    if alone := set(of_name) - {path.stem for path in photos}:
+        say(f"{masks}: {len(alone):,} masks passed over, which have no photo ({min(alone)} for one)")
     return [Pair(side or "train", path, of_name[path.stem], False) for path in photos]
 
 

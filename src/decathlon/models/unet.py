@@ -30,8 +30,8 @@ class UNet(nn.Module):
         self.bottleneck = block(widths[-1], widths[-1], widths[-1])
         self.decoder = nn.ModuleList(block(2 * w, w, up) for w, up in zip(widths[::-1], above[::-1], strict=True))
         self.output = nn.Conv2d(width, 1, 1)
-        # A length of 3: Muon keeps it, and weights as short as torch draws them could never be sure of a pixel.
-        nn.init.normal_(self.output.weight, std=3 / width**0.5)
+        # A length of 2: Muon keeps it, and weights as short as torch draws them could never be sure of a pixel.
+        nn.init.normal_(self.output.weight, std=2 / width**0.5)
 
     def forward(self, images: Tensor) -> Tensor:
         """Float images (N, 3, H, W), H and W multiples of 16 -> scores (N, 1, H, W), above 0 where there is a pet."""
