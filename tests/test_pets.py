@@ -400,14 +400,8 @@ def test_metrics_are_torchmetrics() -> None:
 def test_perfect_scores_measure_as_perfect(tmp_path: Path) -> None:
     """Scores made of the masks themselves, at a photo's own size, lose nothing but the scaling."""
     tree(tmp_path)
-    data = official(tmp_path)
-    truth = iter([data.test.targets])
-
-    def knows(photos: Tensor) -> Tensor:
-        return next(truth).float() - 127.5 if photos is not None else photos
-
-    test = parts(data)[2]
-    measured = metrics.segmentation(masks.pairs(knows(test.inputs), test))
+    test = parts(official(tmp_path))[2]
+    measured = metrics.segmentation(masks.pairs(test.targets.float() - 127.5, test))
     assert measured["accuracy_no_boundary"] == 1
     assert measured["accuracy"] > 0.95
 
@@ -463,23 +457,6 @@ def test_tint_leaves_shapes_alone() -> None:
         assert (image.flatten(1)[:, ranks].diff() >= -1e-6).all(), "brighter stays brighter"
 
 
-def test_a_pasted_pet_comes_with_its_mask() -> None:
-    torch.manual_seed(0)
-    photos = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 8, 8) / 4
-    truth = torch.zeros(4, 1, 8, 8)
-    for number in range(4):
-        truth[number, :, number] = 1  # a row each
-    mixed, masks_now = pets_unet.pasted(photos, truth, 1.0)
-    for number in range(4):
-        rows = {number, (number - 1) % 4}
-        assert {row for row in range(8) if masks_now[number, 0, row].min() == 1} == rows
-        assert torch.equal(mixed[number, :, (number - 1) % 4], photos[(number - 1) % 4, :, 0])
-        assert torch.equal(mixed[number, :, 7], photos[number, :, 7])
-    same, masks_same = pets_unet.pasted(photos, truth, 0.0)
-    assert torch.equal(same, photos)
-    assert torch.equal(masks_same, truth)
-
-
 def test_loss_rewards_what_is_right() -> None:
     recipe = pets_unet.recipe()
     truth = (torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.5).float()
@@ -492,13 +469,13 @@ def test_loss_rewards_what_is_right() -> None:
 
 def test_first_epochs_see_smaller_photos() -> None:
     split = Split(torch.zeros(4, 3, 64, 64, dtype=torch.uint8), torch.zeros(4, 1, 64, 64, dtype=torch.uint8))
-    recipe = replace(pets_unet.recipe(), batch_size=2, width=2, size=64, small_epochs=1, small_size=32)
+    recipe = replace(pets_unet.recipe(), batch_size=2, width=2, size=64, epochs=3, small_share=0.67, small_size=32)
     sides: list[int] = []
     model = pets_unet.model(recipe, {}).train()
     model.register_forward_hook(lambda module, inputs, output: sides.append(inputs[0].shape[-1]))
-    for number in range(2):
+    for number in range(3):
         pets_unet.step(model, next(iter(pets_unet.batches(split, recipe, Epoch(0, number)))), recipe)
-    assert sides == [32, 64]
+    assert sides == [32, 32, 64]
 
 
 # --- The promise ------------------------------------------------------------------------------------------------------
@@ -641,7 +618,7 @@ def test_own_photos_train_and_predict_from_the_command_line(decathlon: Command, 
     assert "nowhere.jpg: no such file" in missing.error
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--size", "100"), ("--small-size", "40"), ("--pasted", "1.5")])
+@pytest.mark.parametrize(("flag", "value"), [("--size", "100"), ("--small-size", "40"), ("--zoom", "0.8")])
 def test_values_that_make_no_sense(flag: str, value: str, decathlon: Command) -> None:
     done = decathlon("train", "pets-unet", "--data", "sample", flag, value)
     assert done.status == 2

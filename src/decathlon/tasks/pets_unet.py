@@ -41,15 +41,13 @@ CARD = Card(
 class Recipe(BaseRecipe):
     """How `pets-unet` is trained."""
 
-    may_be_zero = ("seed", "small_epochs")
-
     width: int = 16
     """Filters of the first block; each below has twice as many."""
-    size: int = 128
+    size: int = 96
     """Side of the square to which photos are scaled for the network, pixels."""
-    small_epochs: int = 40
-    """Epochs, from the first, in which photos are scaled down further: they cost less."""
-    small_size: int = 96
+    small_share: float = 0.75
+    """Share of the epochs, the first ones, in which photos are scaled down further: they cost less."""
+    small_size: int = 64
     """Side of those photos, pixels."""
     rotation: float = 20.0
     """Largest turn, degrees."""
@@ -59,20 +57,18 @@ class Recipe(BaseRecipe):
     """Largest shift, as a share of the side."""
     tint: float = 0.3
     """Largest change of brightness, contrast and each colour."""
-    pasted: float = 0.5
-    """Share of the photos into which the pet of another one is pasted."""
     dice: float = 0.5
     """Weight of the Dice loss beside that of cross-entropy, 1."""
     ema: float = 0.99
-    epochs: int = 80
-    batch_size: int = 16
+    epochs: int = 60
+    batch_size: int = 10
     optimizer: Optimizer = field(default_factory=lambda: Optimizer("muon", lr=0.08, momentum=0.6))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for flag, side in (("--size", self.size), ("--small-size", self.small_size)):
             require(flag, side % 16 == 0, "a multiple of 16: it is halved four times")
-        require("--pasted", self.pasted <= 1, "from 0 to 1")
+        require("--small-share", self.small_share <= 1, "from 0 to 1")
         require("--zoom", self.zoom < 0.7, "below 0.7")
 
 
@@ -83,8 +79,8 @@ def recipe() -> Recipe:
 
 def sample_recipe() -> Recipe:
     """The recipe for the sample: a narrower network, smaller photos, little distortion: drawn pets differ less."""
-    gentle = replace(recipe(), rotation=10.0, zoom=0.15, shift=0.05, tint=0.1, pasted=0.0)
-    return replace(gentle, width=8, size=64, small_epochs=0, epochs=24, batch_size=8)
+    gentle = replace(recipe(), rotation=10.0, zoom=0.15, shift=0.05, tint=0.1)
+    return replace(gentle, width=8, size=64, small_share=0.0, epochs=24, batch_size=8)
 
 
 # --- Data -------------------------------------------------------------------------------------------------------------
@@ -104,7 +100,8 @@ def load(source: Source, recipe: Recipe) -> Data:
 
 def batches(split: Split, recipe: Recipe, epoch: Epoch) -> Iterable[Split]:
     """Shuffled batches from memory, to be seen smaller in the first epochs."""
-    side = recipe.small_size if epoch.number < recipe.small_epochs else recipe.size
+    small = epoch.number < round(recipe.small_share * recipe.epochs)
+    side = recipe.small_size if small else recipe.size
     return shuffled(Sized(split.inputs, split.targets, side), recipe.batch_size, epoch)
 
 
@@ -135,26 +132,11 @@ def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:
 
 
 def step(model: nn.Module, batch: Sized, recipe: Recipe) -> dict[str, Tensor]:
-    """Cross-entropy and Dice on photos turned, zoomed, shifted and tinted, some with a second pet pasted in."""
+    """Cross-entropy and Dice on photos turned, zoomed, shifted and tinted, with their masks moved alike."""
     photos, truth = to_float(batch.inputs), to_float(batch.targets)
     photos, truth = posed(photos, truth, batch.side, recipe.rotation, recipe.zoom, recipe.shift)
-    photos, truth = pasted(tinted(photos, recipe.tint), truth, recipe.pasted)
-    return loss(model(photos.contiguous(memory_format=torch.channels_last)), truth, recipe)
-
-
-def pasted(photos: Tensor, truth: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Paste into each photo, with this probability, the pet of the photo after it in the batch.
-
-    Simple copy-paste (Ghiasi et al. 2021, arXiv:2012.07177): the same pet before another ground.
-
-    Args:
-        photos: Float (N, 3, H, W).
-        truth: Float (N, 1, H, W) from 0 to 1, how much of a pixel is pet.
-        share: Probability.
-    """
-    chosen = (torch.rand(len(photos), 1, 1, 1) < share).to(photos)
-    other = truth.roll(1, 0) * chosen
-    return photos + other * (photos.roll(1, 0) - photos), torch.maximum(truth, other)
+    photos = tinted(photos, recipe.tint).contiguous(memory_format=torch.channels_last)
+    return loss(model(photos), truth, recipe)
 
 
 def loss(scores: Tensor, truth: Tensor, recipe: Recipe) -> dict[str, Tensor]:
