@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import struct
 import tarfile
@@ -623,3 +624,12 @@ def test_values_that_make_no_sense(flag: str, value: str, decathlon: Command) ->
     done = decathlon("train", "pets-unet", "--data", "sample", flag, value)
     assert done.status == 2
     assert f"{flag} must be" in done.error
+
+
+def test_learns_the_sample(decathlon: Command) -> None:
+    done = decathlon("train", "pets-unet", "--data", "sample", "--out", "run", "--json")
+    assert done.status == 0, done.err
+    summary = json.loads(done.out)
+    assert summary["value"] > 0.95
+    assert summary["metrics"]["iou_per_image"] > 0.8
+    assert summary["broken_rules"] == []
