@@ -62,7 +62,7 @@ def answers(model: Scorer, inputs: list[str], size: int, what: str, folder: Path
         small = torch.from_numpy(scaled(image, size).copy())
         with torch.no_grad():
             pet = at_size(scores(model, small[None])[0], image.height, image.width).sigmoid().numpy()
-        share = float((pet > 0.5).mean())
+        share = round(float((pet > 0.5).mean()), 4)
         names = [str(file) for file in write(image, pet, Path(path).stem, folder)]
         words = f"{what} on {100 * share:.1f} % of the picture"
         found.append({"input": path, "label": words, "share": share, **dict(zip(KINDS, names, strict=True))})
