@@ -30,7 +30,7 @@ from torch import Tensor
 from decathlon.data import Data, Source, Split, drawn_pets, hold_out, say
 from decathlon.data.cache import keep
 from decathlon.data.digit import open_image
-from decathlon.data.download import fetch
+from decathlon.data.download import fetch, md5
 from decathlon.data.photo import ENDINGS, SIDES, THREADS, in_colour
 
 VERSION = "1"  # of what the cache holds: raise it when reading changes
@@ -113,7 +113,7 @@ def load(source: Source, size: int) -> Data:
 
 
 def official(source: Source) -> Path:
-    """The folder oxford-iiit-pet, downloaded and unpacked where it is missing.
+    """The folder oxford-iiit-pet, unpacked from its two archives where it is missing, and they downloaded.
 
     Raises:
         FileNotFoundError, ConnectionError, ValueError: As `load`.
@@ -122,17 +122,17 @@ def official(source: Source) -> Path:
     for name, checksum in ARCHIVES.items():
         if (folder / name).is_dir():
             continue
-        if not source.download:
-            raise FileNotFoundError(f"Oxford-IIIT Pet is not in {source.folder}: there is no {folder / name}")
         archive = folder / f"{name}.tar.gz"
+        if not archive.exists() and not source.download:
+            raise FileNotFoundError(f"Oxford-IIIT Pet is not in {source.folder}: neither {folder / name} nor {archive}")
+        if archive.exists() and md5(archive) != checksum:
+            raise ValueError(f"{archive} is damaged or cut short: its checksum is wrong; delete it and run again")
         try:
-            fetch([URL + archive.name], archive, checksum)
+            unpack(archive if archive.exists() else fetch([URL + archive.name], archive, checksum), folder / name)
         except ConnectionError as error:
             raise ConnectionError(
                 f"{error}, or unpacked as {folder / name}; or use --data sample, which needs no network"
             ) from None
-        unpack(archive, folder / name)
-        archive.unlink()
     return folder
 
 
@@ -143,6 +143,7 @@ def unpack(archive: Path, folder: Path) -> None:
         ValueError: The archive is damaged, or its files would land elsewhere.
     """
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    say(f"unpacking {archive}")
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(part, filter="data")  # refuses names and links that lead outside
