@@ -282,7 +282,7 @@ def read(pair: Pair) -> tuple[Image.Image, np.ndarray, bool]:
     """Read a photo upright and in colour, and its trimap.
 
     A mask belongs to the photo as one sees it, upright. One that fits only the photo as its file stores it is turned
-    with it. Where both fit, as in a square photo, the mask is taken to be upright.
+    with it. Where both fit, as in a square photo or one that was held upside down, the mask is taken to be upright.
 
     Returns:
         The photo, its trimap uint8 (H, W), and whether that was turned.
