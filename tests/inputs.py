@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from decathlon.data import drawn
+from decathlon.data import drawn, drawn_pets
 
 
 def digit(folder: Path) -> str:
@@ -34,4 +34,11 @@ def photo(folder: Path) -> str:
     return str(path)
 
 
-INPUTS: dict[str, Callable[[Path], str]] = {"mnist": digit, "imdb": review, "cifar10": photo}
+def pet(folder: Path) -> str:
+    """A drawn dog, larger than any in the sample and of odd sides."""
+    path = folder / "dog.jpg"
+    drawn_pets.picture("dog", np.random.default_rng(1))[0].resize((301, 233)).save(path)
+    return str(path)
+
+
+INPUTS: dict[str, Callable[[Path], str]] = {"mnist": digit, "imdb": review, "cifar10": photo, "pets": pet}

@@ -77,6 +77,49 @@ def shifted(images: Tensor, most: int) -> Tensor:
     return wide[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
 
 
+def posed(
+    images: Tensor, masks: Tensor, side: int, rotation: float, zoom: float, shift: float
+) -> tuple[Tensor, Tensor]:
+    """Turn, zoom, stretch and shift each image and its mask alike, and mirror one of two.
+
+    What comes in from outside is what lies there mirrored, in the mask as well: so the mask stays true, and no pixel
+    has to be left out.
+
+    Args:
+        images: Float (N, C, H, W).
+        masks: Float (N, 1, H, W).
+        side: Of the result, pixels.
+        rotation: Most degrees.
+        zoom: Most change of the size, as a share; of width and height apart a third of that.
+        shift: Most, as a share of the side.
+
+    Returns:
+        Images (N, C, side, side) and masks (N, 1, side, side).
+    """
+    drawn = torch.rand(6, len(images)) * 2 - 1
+    angle, size, stretch = drawn[0] * math.radians(rotation), (drawn[1] * zoom).exp(), (drawn[2] * zoom / 3).exp()
+    across, down = size * stretch * drawn[3].sign(), size / stretch
+    cos, sin = angle.cos(), angle.sin()
+    right, below = drawn[4:] * (2 * shift)  # a grid counts from -1 to 1
+    rows = [cos * across, -sin * down, right, sin * across, cos * down, below]
+    matrices = torch.stack(rows, 1).view(-1, 2, 3).to(images)  # six of (N,) -> (N, 2, 3)
+    grid = F.affine_grid(matrices, [len(images), 1, side, side], align_corners=False)
+    moved = F.grid_sample(torch.cat([images, masks], 1), grid, padding_mode="reflection", align_corners=False)
+    return moved[:, :-1], moved[:, -1:]
+
+
+def tinted(images: Tensor, most: float) -> Tensor:
+    """Change brightness, contrast, saturation and each colour of float images (N, 3, H, W), each by up to `most`."""
+    drawn = ((torch.rand(len(images), 6) * 2 - 1) * most).to(images)
+    saturation, contrast = (1 + drawn[:, place, None, None, None] for place in (0, 1))
+    # Brightness is common to the three colours; what each has of its own is half as strong.
+    gain = (1 + drawn[:, 2:3]) * (1 + drawn[:, 3:] / 2)
+    grey = images.mean(1, keepdim=True)
+    images = grey + (images - grey) * saturation
+    middle = grey.mean((2, 3), keepdim=True)
+    return ((middle + (images - middle) * contrast) * gain[..., None, None]).clamp(0, 1)
+
+
 @functools.cache
 def basis(knots: int, height: int, width: int) -> Tensor:
     """What a grid for `grid_sample` is made of: x, y, 1, and a cubic bump at each knot. (3 + knots², H·W)."""

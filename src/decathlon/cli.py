@@ -175,7 +175,7 @@ class Predict(Common):
     """Ask a trained network."""
 
     inputs: Positional[tuple[str, ...]] = ()
-    """what the task takes: picture files for mnist-…; for imdb-… a text, a file with one a line, or - for input"""
+    """what the task takes: picture files, or for imdb-… a text, a file with one a line, or - for input"""
     run: str | None = None
     """a finished run folder; default: the newest of the task under runs/"""
 

@@ -132,4 +132,22 @@ def lines(rows: Sequence[tuple[str, str]], heading: str, path: Path) -> None:
         axes.text(0.18, -number, name, ha="right", color=LINE, fontsize=9)
         axes.text(0.21, -number, text, color=INK, fontsize=9)
     axes.set(xlim=(0, 1), ylim=(-len(rows), 1), title=heading)
+
+
+def outlines(
+    images: Tensor, truth: Tensor, found: Tensor, titles: Sequence[str], path: Path, heading: str, columns: int = 4
+) -> None:
+    """Images uint8 (N, 3, H, W) with outlines of the true masks, blue, and of those found, orange: bool (N, H, W)."""
+    rows = max(1, -(-len(images) // columns))
+    figure, table = plt.subplots(rows, columns, figsize=(2.3 * columns, 2.45 * rows + 0.4), squeeze=False)
+    for axes in table.flat:
+        axes.axis("off")
+    for axes, image, true, mask, title in zip(table.flat, images.cpu(), truth.cpu(), found.cpu(), titles, strict=False):
+        axes.imshow(image.permute(1, 2, 0).numpy())  # (3, H, W) -> (H, W, 3)
+        for values, color in ((true, LINE), (mask, SECOND)):
+            if values.any() and not values.all():  # else there is no outline
+                axes.contour(values.float().numpy(), levels=[0.5], colors=[color], linewidths=1.6)
+        axes.set_title(title, fontsize=8, color=INK)
+    figure.suptitle(heading, fontsize=10)
+    figure.tight_layout()
     save(figure, path)
