@@ -1,7 +1,7 @@
 """Sample scenes, drawn: a few things of PASCAL VOC's classes at varied sizes, some over others, in VOC's layout.
 
-The things are the shapes of `drawn`, each kind in a family of colours of its own, so that a small network learns to find
-and name them within minutes. Grounds are uneven and cluttered: a box cannot be found by brightness alone.
+The things are the shapes of `drawn`, each kind in a family of colours of its own, so that a small network learns to
+find and name them within minutes. Grounds are uneven and cluttered: a box cannot be found by brightness alone.
 """
 
 from __future__ import annotations
