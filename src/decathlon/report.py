@@ -22,6 +22,9 @@ TITLES = {
     "attention": "Where it looks",
     "reconstructions": "Originals and reconstructions",
     "codes": "The codes on a plane",
+    "boxes": "What it finds, and what is there",
+    "precision": "How many of the found are right, by how many are found",
+    "classes": "How well it finds each class",
 }
 
 
