@@ -160,6 +160,11 @@ def check(model: nn.Module, meta: dict[str, Any]) -> None:
         )
 
 
+def kernels(network: nn.Module) -> list[tuple[int, ...]]:
+    """The shapes of all convolutions' kernels: what makes a trunk the one it is called."""
+    return [tuple(module.weight.shape) for module in network.modules() if isinstance(module, nn.Conv2d)]
+
+
 # --- Predict ----------------------------------------------------------------------------------------------------------
 
 

@@ -146,7 +146,7 @@ def scenes(
     classes: Sequence[str],
     path: Path,
 ) -> None:
-    """Pictures uint8 (3, H, W) with the boxes that are there, dotted white, and those found, in their class's colour."""
+    """Pictures uint8 (3, H, W) with what is there, dotted white, and what was found, in its class's colour."""
     columns = 4
     rows = max(1, -(-len(pictures) // columns))
     figure, table = plt.subplots(rows, columns, figsize=(3 * columns, 2.3 * rows), squeeze=False)

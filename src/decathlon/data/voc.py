@@ -79,7 +79,7 @@ def load(source: Source, longest: int = 500) -> Data:
         longest: Pixels of a longer side; larger pictures are made smaller once.
 
     Returns:
-        Splits of `Scenes`; `meta` holds `classes`, without the ground.
+        Splits of `Scenes`; `meta` holds `classes`, without the ground, and whether this is the `sample`.
 
     Raises:
         FileNotFoundError: Nothing is there and nothing may be downloaded; or a listed file is absent.
@@ -110,7 +110,7 @@ def load(source: Source, longest: int = 500) -> Data:
     if source.kind == "official":
         name = copy_name(kept.counts.tolist())
     train, validation, test = splits(kept, place)
-    return Data(name, train, validation, test, {"classes": kept.classes.tolist()})
+    return Data(name, train, validation, test, {"classes": kept.classes.tolist(), "sample": source.kind == "sample"})
 
 
 def copy_name(counts: list[int]) -> str:
