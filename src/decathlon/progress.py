@@ -20,7 +20,7 @@ CONSOLE = Console(stderr=True)  # one for all bars: only so can one stand under 
 
 
 def tracked(items: Iterable[T], what: str, total: int) -> Iterable[T]:
-    """The items, with a bar in a terminal that goes when they are through; for what may take longer than one likes to wait."""
+    """The items, with a bar (in a terminal only) that goes when they are through."""
     return track(items, what, total, console=CONSOLE, transient=True) if CONSOLE.is_terminal else items
 
 

@@ -142,7 +142,7 @@ def model(
 
 
 def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:
-    """RetinaNet with a pyramid and a RetinaNetClassificationHead for the classes; the trunk, too, but for the sample."""
+    """RetinaNet with a pyramid and a head for the classes; the trunk, too, but for the sample."""
     detection.check(model, meta)
     if not isinstance(model, RetinaNet):
         return ["it is no RetinaNet of torchvision's"]
