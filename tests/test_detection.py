@@ -1,0 +1,452 @@
+"""What the two detectors share: measures, batches, pretrained weights, rules and predictions."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import urllib.error
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from conftest import Command
+from PIL import Image
+from safetensors.torch import save_file
+from test_voc import bright, many, own, patch, thing, tree, xml
+from torch import Tensor, nn
+
+from decathlon import boxes, detection
+from decathlon.data import Data, Epoch, source, voc
+from decathlon.models import faster_rcnn, pretrained, retinanet
+from decathlon.recipe import UsageError, get_task
+
+TASKS = ("voc-faster-rcnn", "voc-retinanet")
+META = {"classes": list(voc.CLASSES), "sample": False}
+Things = dict[str, Tensor]
+
+
+def there(*places: tuple[float, float, float, float], hard: int = 0, label: int = 1) -> Things:
+    """What is in a picture; of these the last `hard` are difficult."""
+    crowd = torch.tensor([0] * (len(places) - hard) + [1] * hard)
+    return {
+        "boxes": torch.tensor(places).float().view(-1, 4),
+        "labels": torch.full((len(places),), label),
+        "iscrowd": crowd,
+    }
+
+
+def seen(*places: tuple[float, ...], label: int = 1) -> Things:
+    """Detections: boxes, and as a fifth number the score."""
+    table = torch.tensor(places).float().view(-1, 5)
+    return {"boxes": table[:, :4], "scores": table[:, 4], "labels": torch.full((len(places),), label)}
+
+
+# --- Measures ---------------------------------------------------------------------------------------------------------
+
+A, B, C = (0, 0, 20, 20), (40, 40, 70, 70), (100, 0, 140, 40)
+
+
+def test_eleven_points_by_hand() -> None:
+    """Two things; found, wrong, found: precision 1, 1/2, 2/3 at recall 1/2, 1/2, 1.
+
+    So the best precision is 1 at the six recalls from 0 to 0.5, and 2/3 at the five from 0.6 to 1.
+    """
+    curve = detection.precision_recall([seen((*A, 0.9), (*C, 0.8), (*B, 0.7))], [there(A, B)], 1)
+    assert curve is not None
+    assert curve[0].tolist() == pytest.approx([1, 1 / 2, 2 / 3])
+    assert curve[1].tolist() == pytest.approx([0.5, 0.5, 1])
+    assert detection.eleven_points(*curve) == pytest.approx((6 * 1 + 5 * 2 / 3) / 11)
+
+
+def test_the_surest_come_first_over_all_pictures() -> None:
+    curve = detection.precision_recall([seen((*C, 0.5)), seen((*A, 0.9))], [there(B), there(A)], 1)
+    assert curve is not None
+    assert curve[0].tolist() == [1, 0.5]
+
+
+def test_a_second_detection_of_a_thing_is_wrong() -> None:
+    curve = detection.precision_recall([seen((*A, 0.9), (*A, 0.8))], [there(A)], 1)
+    assert curve is not None
+    assert curve[0].tolist() == [1, 0.5]
+
+
+def test_too_little_overlap_is_wrong() -> None:
+    curve = detection.precision_recall([seen((0, 0, 20, 9.9, 0.9))], [there(A)], 1)
+    assert curve is not None
+    assert curve[0].tolist() == [0]
+
+
+def test_what_is_difficult_does_not_count() -> None:
+    detections, truths = [seen((*A, 0.9), (*B, 0.8))], [there(A, B, hard=1)]
+    curve = detection.precision_recall(detections, truths, 1)
+    assert curve is not None
+    assert (curve[0].tolist(), curve[1].tolist()) == ([1], [1])
+    for found in (detections, [seen((*A, 0.9))]):
+        assert detection.measured(found, truths, ["cat"])["map"] == pytest.approx(1)
+
+
+def test_a_class_that_is_not_there() -> None:
+    assert detection.precision_recall([seen((*A, 0.9), label=2)], [there(A)], 2) is None
+    values = detection.measured([seen((*A, 0.9)), seen((*B, 0.9), label=2)], [there(A), there()], ["cat", "dog"])
+    assert "ap_dog" not in values
+    assert values["ap_cat"] == values["map"] == values["map_50"] == values["voc_ap50_11_point"] == pytest.approx(1)
+
+
+def test_measures_are_floats_and_name_no_empty_size() -> None:
+    values = detection.measured([seen((*A, 0.9))], [there(A)], ["cat"])
+    assert all(type(value) is float for value in values.values())
+    assert "map_small" in values
+    assert not {"map_medium", "map_large"} & set(values)
+
+
+@pytest.mark.parametrize("truth", [there(A), there()])
+def test_nothing_found(truth: Things) -> None:
+    values = detection.measured([seen()], [truth], ["cat"])
+    assert (values["map"], values["map_50"], values["voc_ap50_11_point"]) == (0, 0, 0)
+
+
+def test_map_is_cocos() -> None:
+    """An overlap of 16/20 counts at the seven of ten thresholds from 0.50 to 0.80, and at no other."""
+    values = detection.measured([seen((0, 0, 20, 16.1, 0.9))], [there(A)], ["cat"])
+    assert values["map"] == pytest.approx(0.7)
+    assert values["map_50"] == values["map_75"] == values["voc_ap50_11_point"] == pytest.approx(1)
+
+
+# --- Batches ----------------------------------------------------------------------------------------------------------
+
+
+def example(place: int = 0) -> tuple[Tensor, Things]:
+    left, top, right, bottom = 10 + place, 5, 30, 25
+    picture = torch.from_numpy(np.array(patch((left, top, right, bottom)))).permute(2, 0, 1)
+    target = {
+        "boxes": torch.tensor([[left, top, right, bottom], [41, 31, 59, 39]]).float(),
+        "labels": torch.tensor([1, 2]),
+        "difficult": torch.tensor([False, True]),
+    }
+    return picture, target
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_boxes_stay_on_their_things(seed: int) -> None:
+    torch.manual_seed(seed)
+    picture, target = boxes.augmented(*example(), (80, 200), (0.4, 1.6))
+    assert picture.shape == (3, 80, 120), "the shape stays"
+    assert picture.dtype == torch.uint8
+    assert type(picture) is type(target["boxes"]) is Tensor
+    assert len(target["boxes"]) == len(target["labels"]) <= 1, "what is difficult is not trained on"
+    for box in target["boxes"].tolist():
+        assert box == pytest.approx(bright(picture), abs=2.1)
+
+
+def test_augmentation_varies_and_drops_what_is_cut_off() -> None:
+    torch.manual_seed(0)
+    found = [boxes.augmented(*example(), (80, 200), (0.3, 1.0))[1]["boxes"] for _ in range(60)]
+    assert 5 < sum(len(box) == 0 for box in found) < 55
+    assert len({tuple(box[0].round().tolist()) for box in found if len(box)}) > 20
+
+
+def test_no_zoom_leaves_the_picture() -> None:
+    torch.manual_seed(0)
+    pictures = [boxes.augmented(*example(), (40, 60), (1.0, 1.0))[0] for _ in range(8)]
+    original = example()[0]
+    assert any(torch.equal(picture, original) for picture in pictures)
+    assert all(torch.equal(p, original) or torch.equal(p, original.flip(2)) for p in pictures)
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> voc.Scenes:
+    """Twelve wide pictures and eight high ones."""
+    place = tree(tmp_path / "mine", {f"a{number:02}": xml(thing()) for number in range(12)})
+    tree(place, {f"b{number}": xml(thing(), size=(40, 60)) for number in range(8)}, patch(size=(40, 60)))
+    data = own(place)
+    return voc.Scenes(torch.arange(20), torch.stack([torch.arange(20), torch.arange(1, 21)], 1), data.train.source)  # type: ignore[attr-defined]
+
+
+def drawn(split: voc.Scenes, **changes: Any) -> list[boxes.Batch]:
+    epoch = Epoch(**({"seed": 3, "number": 1} | {k: v for k, v in changes.items() if k != "workers"}))
+    return list(boxes.batches(split, 4, epoch, (40, 60), (0.5, 1.2), changes.get("workers", 0)))
+
+
+def same(one: list[boxes.Batch], other: list[boxes.Batch]) -> bool:
+    return len(one) == len(other) and all(
+        torch.equal(a, b) and all(torch.equal(x[name], y[name]) for name in ("boxes", "labels"))
+        for (left, ours), (right, theirs) in zip(one, other, strict=True)
+        for a, b, x, y in zip(left, right, ours, theirs, strict=True)
+    )
+
+
+def test_batches_depend_on_seed_and_epoch_alone(shapes: voc.Scenes) -> None:
+    torch.manual_seed(0)
+    whole = drawn(shapes)
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    assert same(whole, drawn(shapes))
+    assert torch.equal(state, torch.random.get_rng_state()), "the loop's own draws are left alone"
+    assert same(whole[2:], drawn(shapes, start=2)), "a resumed run"
+    assert same(whole, drawn(shapes, workers=1)), "whoever reads"
+    assert not same(whole, drawn(shapes, number=2))
+    assert not same(whole, drawn(shapes, seed=4))
+
+
+def test_a_batch_is_of_one_shape_and_an_epoch_shows_all(shapes: voc.Scenes) -> None:
+    whole = drawn(shapes)
+    assert [len({picture.shape for picture in pictures}) for pictures, _ in whole] == [1] * 5
+    assert sum(picture.shape == (3, 60, 40) for pictures, _ in whole for picture in pictures) == 8
+
+
+def test_processes_share_a_batch(shapes: voc.Scenes) -> None:
+    whole, parts = drawn(shapes), [drawn(shapes, rank=rank, world=2) for rank in range(2)]
+    for (pictures, _), (one, _), (other, _) in zip(whole, *parts, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(pictures[::2], one, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(pictures[1::2], other, strict=True))
+
+
+# --- Networks ---------------------------------------------------------------------------------------------------------
+
+
+def theirs(task_id: str, classes: int, **options: Any) -> nn.Module:
+    """What torchvision builds under the name in the card."""
+    name = "fasterrcnn_mobilenet_v3_large_320_fpn" if "faster" in task_id else "retinanet_resnet50_fpn"
+    build = getattr(torchvision.models.detection, name)
+    return build(weights=None, weights_backbone=None, num_classes=classes, **options)
+
+
+def plain(task_id: str, **changes: Any) -> Any:
+    """The recipe, without the group norm that torchvision's heads lack."""
+    recipe = get_task(task_id).recipe()
+    return replace(recipe, **({"head_norm": "none"} if "retina" in task_id else {}), **changes)
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_networks_are_torchvisions(task_id: str) -> None:
+    torch.manual_seed(0)
+    reference = theirs(task_id, 21, min_size=320, max_size=640).eval()
+    made = get_task(task_id).model(plain(task_id), META).eval()
+    made.load_state_dict(reference.state_dict())
+    for model in (made, reference):
+        (model.roi_heads if "faster" in task_id else model).score_thresh = 0.0  # random weights are sure of nothing
+    picture = torch.rand(3, 90, 130)
+    with torch.no_grad():
+        (ours,), (others,) = made([picture]), reference([picture])
+    count = min(len(ours["scores"]), len(others["scores"]))
+    assert count > 0
+    assert torch.allclose(ours["scores"][:count], others["scores"][:count], atol=1e-4)
+    assert torch.allclose(ours["boxes"][:5], others["boxes"][:5], atol=0.1)
+
+
+def test_retinanet_begins_with_the_prior_of_the_focal_loss() -> None:
+    head = get_task("voc-retinanet").model(plain("voc-retinanet"), META).head.classification_head  # type: ignore[union-attr]
+    assert isinstance(head, torchvision.models.detection.retinanet.RetinaNetClassificationHead)
+    assert torch.allclose(head.cls_logits.bias.sigmoid(), torch.tensor(0.01))
+    assert head.num_classes == 21
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_the_small_trunk_breaks_the_promise_on_other_data(task_id: str) -> None:
+    task = get_task(task_id)
+    small = task.model(task.sample_recipe(), META)
+    assert any("its trunk is not" in rule for rule in task.rules(small, META))
+    assert task.rules(small, META | {"sample": True}) == []
+    fewer = {"classes": ["cat", "dog"], "sample": True}
+    assert any(
+        "for the data's classes" in rule
+        for rule in task.rules(task.model(task.sample_recipe(), META), META | {"classes": [*voc.CLASSES, "unicorn"]})
+    )
+    assert task.rules(task.model(task.sample_recipe(), fewer), fewer) == []
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_official_networks_keep_the_promise(task_id: str) -> None:
+    task = get_task(task_id)
+    assert task.rules(task.model(task.recipe(), META), META) == []
+    assert any("no " in rule for rule in task.rules(theirs(TASKS[task_id == TASKS[0]], 21), META)), "the other detector"
+
+
+@pytest.mark.parametrize("network", [nn.Linear(3, 4), nn.Identity()])
+def test_a_network_that_is_no_detector_is_refused(network: nn.Module) -> None:
+    network.register_parameter("one", nn.Parameter(torch.zeros(1)))
+    with pytest.raises(ValueError, match="must take a list of pictures"):
+        get_task(TASKS[0]).rules(network, META)
+
+
+# --- Pretrained weights -----------------------------------------------------------------------------------------------
+
+
+def pretrained_model(task_id: str, classes: list[str], weights: Path | str) -> Any:
+    task, data = get_task(task_id), object()
+    meta = {"classes": classes, "sample": False}
+    return task.model(plain(task_id, weights=str(weights)), meta, data)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def coco(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any, Path]:
+    """A detector for COCO's 91 classes with random weights, and its file."""
+    torch.manual_seed(1)
+    model = theirs(request.param, 91).eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.02)
+        elif parameter.ndim == 1:
+            nn.init.uniform_(parameter, 0.0, 1.0)
+    path = tmp_path_factory.mktemp("coco") / "coco.safetensors"
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+    return request.param, model, path
+
+
+def test_rows_of_coco_are_copied(coco: tuple[str, Any, Path]) -> None:
+    """The same features get the same scores, and boxes, for the classes that both know."""
+    task_id, model, path = coco
+    classes = [*voc.CLASSES, "unicorn"]
+    ours = pretrained_model(task_id, classes, path).eval()
+    names = (faster_rcnn if "faster" in task_id else retinanet).Weights.COCO_V1.meta["categories"]
+    places = [0, *(names.index(pretrained.COCO_NAMES.get(name, name)) for name in voc.CLASSES)]
+    assert len(set(places)) == 21, "all twenty of VOC's classes are COCO's"
+    with torch.no_grad():
+        if "faster" in task_id:
+            features = torch.rand(5, 1024)
+            (scores, offsets), (wanted, moved) = (m.roi_heads.box_predictor(features) for m in (ours, model))
+            found, right = offsets.view(5, 22, 4)[:, :21], moved.view(5, 91, 4)[:, places]
+            assert torch.allclose(found, right, atol=1e-5)
+        else:
+            features = [torch.rand(1, 256, 4, 5)]
+            outputs = [m.head(features) for m in (ours, model)]
+            scores, wanted = (output["cls_logits"][0] for output in outputs)
+            assert torch.allclose(*(output["bbox_regression"] for output in outputs), atol=1e-5)
+        assert torch.allclose(scores[:, :21], wanted[:, places], atol=1e-5)
+        maps = [next(iter(m.backbone(torch.full((1, 3, 64, 64), 0.5)).values())) for m in (ours, model)]
+    assert torch.allclose(*maps, atol=1e-4), "and the trunk is the same"
+
+
+def test_weights_of_the_same_classes_are_taken_whole(coco: tuple[str, Any, Path], tmp_path: Path) -> None:
+    task_id = coco[0]
+    torch.manual_seed(2)
+    model = get_task(task_id).model(plain(task_id), {"classes": ["cat", "dog"], "sample": False})
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / "run.safetensors")
+    ours = pretrained_model(task_id, ["cat", "dog"], tmp_path / "run.safetensors")
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in ours.state_dict().items())
+    with pytest.raises(ValueError, match="a detector of 3 classes, which are neither COCO's 91 nor ours"):
+        pretrained_model(task_id, ["cat", "dog", "cow"], tmp_path / "run.safetensors")
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_a_classifiers_trunk(task_id: str, tmp_path: Path) -> None:
+    name = "mobilenet_v3_large" if "faster" in task_id else "resnet50"
+    torch.manual_seed(3)
+    classifier = getattr(torchvision.models, name)()
+    torch.save(classifier.state_dict(), tmp_path / "trunk.pth")
+    ours = pretrained_model(task_id, list(voc.CLASSES), tmp_path / "trunk.pth").state_dict()
+    for key, value in classifier.state_dict().items():
+        place = "backbone.body." + key.removeprefix("features.")
+        if place in ours:
+            assert torch.equal(ours[place], value)
+    assert sum(key.startswith("backbone.body.") for key in ours) > 200
+    other = "resnet50" if "faster" in task_id else "mobilenet_v3_large"
+    torch.save(getattr(torchvision.models, other)().state_dict(), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="neither a detector nor a trunk like ours"):
+        pretrained_model(task_id, list(voc.CLASSES), tmp_path / "other.pth")
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.mkdir, ("was-run",)
+
+
+@pytest.mark.parametrize("kind", ["program", "text", "no table", "cut short", "empty"])
+def test_a_file_that_holds_no_weights(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save([1, 2] if kind == "no table" else {"a": torch.zeros(99)}, path)
+    if kind == "program":
+        path.write_bytes(pickle.dumps({"a": Evil()}))
+    elif kind == "text":
+        path = path.with_suffix(".safetensors")
+        path.write_text("nothing but text")
+    elif kind in ("cut short", "empty"):
+        path.write_bytes(path.read_bytes()[: 300 if kind == "cut short" else 0])
+    with pytest.raises(ValueError, match=r"--weights .*weights.* (is damaged, or holds more than|holds no table)"):
+        pretrained.read(path)
+    assert not Path("was-run").exists(), "nothing in the file is run"
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(FileNotFoundError, match="give coco, imagenet, none, or a file"):
+        pretrained.read(Path("absent.safetensors"))
+
+
+@pytest.mark.parametrize("weights", ["coco", "imagenet"])
+@pytest.mark.parametrize("task_id", TASKS)
+def test_no_network_is_said_with_the_way_out(task_id: str, weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(url: str, **options: Any) -> None:
+        assert options["weights_only"]
+        assert options["check_hash"]
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    with pytest.raises(ConnectionError, match=rf"--weights {weights}: https://.*--weights none.*--weights FILE"):
+        pretrained_model(task_id, list(voc.CLASSES), weights)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"norm": "frozen"}, {"norm": "group", "weights": "coco"}, {"zoom": (1.2, 1.5)}, {"trainable": 7}, {"max_size": 9}],
+)
+@pytest.mark.parametrize("task_id", TASKS)
+def test_recipes_that_make_no_sense(task_id: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        replace(get_task(task_id).recipe(), **changes)
+
+
+# --- Trained ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    return voc.load(source("sample", str(tmp_path_factory.mktemp("sample"))))
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_measures_do_not_depend_on_the_order(task_id: str, sample: Data) -> None:
+    task = get_task(task_id)
+    torch.manual_seed(0)
+    model = task.model(task.sample_recipe(), sample.meta).eval()
+    few = replace(sample, validation=sample.validation[:9])
+    turned = replace(sample, validation=sample.validation[:9][torch.arange(8, -1, -1)])
+    with torch.no_grad():
+        one, other = (task.evaluate(model, data, "validation", task.sample_recipe()) for data in (few, turned))
+    assert one["map"] == pytest.approx(other["map"], abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [(31, 200), (1200, 900), (8, 8)])
+@pytest.mark.parametrize("task_id", TASKS)
+def test_predicts_pictures_of_any_size(task_id: str, size: tuple[int, int], sample: Data) -> None:
+    task = get_task(task_id)
+    torch.manual_seed(0)
+    model = task.model(task.sample_recipe(), sample.meta).eval()
+    Image.new("RGB", size, "gray").save("grey.png")
+    (answer,) = detection.predict(model, ["grey.png"], 0.0, sample.meta, task_id)
+    for one in answer["objects"]:
+        assert one["class"] in sample.meta["classes"]
+        assert 0 <= one["box"][0] <= one["box"][2] <= size[0]
+        assert 0 <= one["box"][1] <= one["box"][3] <= size[1]
+    with Image.open(answer["picture"]) as picture:
+        assert picture.size == size
+    (sure,) = detection.predict(model, ["grey.png"], 1.0, sample.meta, task_id)
+    assert (sure["label"], sure["objects"]) == ("nothing found", [])
+
+
+def test_things_in_words() -> None:
+    assert detection.in_words(["boat", "cat", "cat"]) == "2 cat, 1 boat"
+
+
+def test_own_data_train_a_detector_of_their_classes(tmp_path: Path, decathlon: Command) -> None:
+    place = tree(tmp_path / "mine", many(a=xml(), b=xml(thing("dog"))))
+    flags = ["--trunk", "small", "--min-size", "40", "--max-size", "60", "--anchors", "8", "16"]
+    done = decathlon("train", TASKS[0], "--data", place, "--epochs", "1", "--batch-size", "4", *flags, "--out", "run")
+    assert done.status == 0, done.err
+    assert "its trunk is not MobileNetV3-Large" in done.err
+    answer = decathlon("predict", TASKS[0], place / "JPEGImages" / "a.png", "--run", "run")
+    assert answer.status == 0, answer.err
