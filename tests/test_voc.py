@@ -78,7 +78,7 @@ def test_the_sample_is_read_from_the_official_layout(tmp_path: Path) -> None:
     data = voc.load(Source("sample", None, tmp_path))
     assert data.name == "voc-sample"
     assert data.meta == {"classes": sorted(drawn_scenes.KINDS), "sample": True}
-    assert [len(part) for part in (data.train, data.validation, data.test)] == [250, 50, 60]
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [160, 32, 48]
     picture, target = data.train.example(0)  # type: ignore[attr-defined]
     assert picture.shape == (3, drawn_scenes.HIGH, drawn_scenes.WIDE)
     assert target["boxes"].shape == (len(target["labels"]), 4)

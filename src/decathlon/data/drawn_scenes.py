@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from decathlon.data.drawn import SHAPES, oval
 
 VERSION = "1"  # of the sample data, in their folder's name: raise it when they change
-COUNTS = {"trainval": 300, "test": 60}  # scenes
+COUNTS = {"trainval": 192, "test": 48}  # scenes
 WIDE, HIGH, FINE = 160, 120, 2  # drawn twice as large, then scaled down: smooth edges
 MOST = 4  # things in a scene
 OVERLAP = 0.25  # of the smaller box that another may cover

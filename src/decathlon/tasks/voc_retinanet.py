@@ -100,7 +100,8 @@ def sample_recipe() -> Recipe:
         max_size=160,
         anchors=(16, 32, 64),
         zoom=(0.8, 1.0),
-        epochs=8,
+        epochs=12,
+        batch_size=4,
         optimizer=Optimizer("adamw", lr=2e-3, weight_decay=0.01, warmup=0.1, clip=1.0),
     )
 
