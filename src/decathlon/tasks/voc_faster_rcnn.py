@@ -105,7 +105,7 @@ def sample_recipe() -> Recipe:
         anchors=(16, 22),
         proposals=100,
         regions=32,
-        zoom=(0.8, 1.0),
+        zoom=(0.9, 1.0),
         epochs=8,
         batch_size=4,
         optimizer=Optimizer("adamw", lr=2e-3, weight_decay=0.01, warmup=0.1, clip=1.0),

@@ -99,10 +99,10 @@ def sample_recipe() -> Recipe:
         min_size=120,
         max_size=160,
         anchors=(16, 32, 64),
-        zoom=(0.8, 1.0),
-        epochs=12,
+        zoom=(0.9, 1.0),
+        epochs=14,
         batch_size=4,
-        optimizer=Optimizer("adamw", lr=2e-3, weight_decay=0.01, warmup=0.1, clip=1.0),
+        optimizer=Optimizer("adamw", lr=1e-3, weight_decay=0.01, warmup=0.1, clip=1.0),
     )
 
 
