@@ -158,6 +158,23 @@ def test_no_zoom_leaves_the_picture() -> None:
     assert all(torch.equal(p, original) or torch.equal(p, original.flip(2)) for p in pictures)
 
 
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        ((240, 320), (320, 427)),
+        ((320, 240), (427, 320)),
+        ((100, 500), (128, 640)),
+        ((500, 3), (640, 4)),
+        ((9, 9), (320, 320)),
+    ],
+)
+def test_pictures_are_scaled_as_the_detector_would(shape: tuple[int, int], fits: tuple[int, int]) -> None:
+    assert boxes.fitting(*shape, (320, 640)) == fits
+    transform = get_task(TASKS[0]).model(get_task(TASKS[0]).sample_recipe(), META).transform
+    transform.min_size, transform.max_size = (320,), 640
+    assert transform([torch.zeros(3, *fits)])[0].image_sizes == [fits], "so it need not scale again"
+
+
 @pytest.fixture
 def shapes(tmp_path: Path) -> voc.Scenes:
     """Twelve wide pictures and eight high ones."""
@@ -436,6 +453,15 @@ def test_predicts_pictures_of_any_size(task_id: str, size: tuple[int, int], samp
         assert picture.size == size
     (sure,) = detection.predict(model, ["grey.png"], 1.0, sample.meta, task_id)
     assert (sure["label"], sure["objects"]) == ("nothing found", [])
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(sample: Data) -> None:
+    model = get_task(TASKS[0]).model(get_task(TASKS[0]).sample_recipe(), sample.meta).eval()
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        Image.new("RGB", (60, 50), "gray").save(f"{folder}/same.png")
+    answers = detection.predict(model, ["one/same.png", "two/same.png"], 0.5, sample.meta, "x")
+    assert [answer["picture"] for answer in answers] == ["same-x.png", "same-x-2.png"]
 
 
 def test_things_in_words() -> None:

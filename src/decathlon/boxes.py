@@ -85,7 +85,7 @@ def fitting(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
     (Girshick 2015, Fast R-CNN, section 4.6)
     """
     factor = min(size[0] / min(height, width), size[1] / max(height, width))
-    return max(1, math.floor(height * factor)), max(1, math.floor(width * factor))
+    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def augmented(

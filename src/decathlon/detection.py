@@ -193,7 +193,8 @@ def predict(
         ]
         smaller = scaled(image, LARGEST)
         factor = smaller.width / image.width
-        drawn = Path(f"{Path(path).stem}-{name}.png")
+        same = sum(Path(one["input"]).stem == Path(path).stem for one in answers)  # of other folders
+        drawn = Path(f"{Path(path).stem}-{name}{f'-{same + 1}' if same else ''}.png")
         plots.boxed(
             torch.from_numpy(np.array(smaller)).permute(2, 0, 1),
             [[value * factor for value in one["box"]] for one in objects],
