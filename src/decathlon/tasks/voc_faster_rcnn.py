@@ -106,7 +106,7 @@ def sample_recipe() -> Recipe:
         proposals=100,
         regions=32,
         zoom=(0.9, 1.0),
-        epochs=8,
+        epochs=6,
         batch_size=4,
         optimizer=Optimizer("adamw", lr=2e-3, weight_decay=0.01, warmup=0.1, clip=1.0),
     )

@@ -100,7 +100,7 @@ def sample_recipe() -> Recipe:
         max_size=160,
         anchors=(16, 32, 64),
         zoom=(0.9, 1.0),
-        epochs=14,
+        epochs=10,
         batch_size=4,
         optimizer=Optimizer("adamw", lr=1e-3, weight_decay=0.01, warmup=0.1, clip=1.0),
     )
