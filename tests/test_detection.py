@@ -464,6 +464,12 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(sample: Data) -> None:
     assert [answer["picture"] for answer in answers] == ["same-x.png", "same-x-2.png"]
 
 
+def test_a_thing_is_shown_under_its_surest_name() -> None:
+    output = seen((*A, 0.6), (0, 0, 20, 19, 0.9), (*B, 0.7), (*C, 0.3)) | {"labels": torch.tensor([1, 2, 3, 4])}
+    assert detection.shown(output, 0.5)["labels"].tolist() == [2, 3]
+    assert detection.shown(seen(), 0.5)["boxes"].shape == (0, 4)
+
+
 def test_things_in_words() -> None:
     assert detection.in_words(["boat", "cat", "cat"]) == "2 cat, 1 boat"
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, nms
 
 from decathlon import plots
 from decathlon.augment import to_float
@@ -30,6 +30,7 @@ MOST = [1, 10, 100]  # detections in a picture that COCO's measure looks at; the
 OVERLAP = 0.5  # of a detection with a thing, intersection by union, from which VOC says that it is found
 RECALLS = np.linspace(0, 1, 11)  # where VOC looks at the curve of precision by recall
 SHOWN = 12  # pictures in boxes.png
+ALIKE = 0.7  # overlap from which two boxes are shown as one thing, under its surest name
 LARGEST = 1600  # pixels of the longer side of a picture that `predict` draws on
 
 
@@ -168,6 +169,16 @@ def kernels(network: nn.Module) -> list[tuple[int, ...]]:
 # --- Predict ----------------------------------------------------------------------------------------------------------
 
 
+def shown(output: Target, threshold: float) -> Target:
+    """What is to be said of a picture: what is sure enough, and each thing under its surest name only.
+
+    Measures take all detections; there a thing may have several names, each as sure as it is.
+    """
+    sure = output["scores"] >= threshold
+    kept = nms(output["boxes"][sure], output["scores"][sure], ALIKE)  # the surest first
+    return {name: output[name][sure][kept] for name in ("boxes", "labels", "scores")}
+
+
 def predict(
     model: nn.Module, inputs: list[str], threshold: float, meta: dict[str, Any], name: str
 ) -> list[dict[str, Any]]:
@@ -186,10 +197,10 @@ def predict(
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W)
         with torch.no_grad():
             (output,) = model.eval()([to_float(pixels.to(device))])
+        output = shown(output, threshold)
         objects = [
             {"class": meta["classes"][label - 1], "score": round(score, 4), "box": [round(value, 1) for value in box]}
             for label, score, box in zip(*(output[key].tolist() for key in ("labels", "scores", "boxes")), strict=True)
-            if score >= threshold
         ]
         smaller = scaled(image, LARGEST)
         factor = smaller.width / image.width
@@ -219,10 +230,14 @@ def show(model: nn.Module, data: Data, threshold: float, folder: Path) -> None:
     split, classes = data.validation, data.meta["classes"]
     assert isinstance(split, Scenes)
     detections, truths = found(model, split)
+    examples = [split.example(place) for place in range(min(SHOWN, len(split)))]
     plots.scenes(
-        [split.example(place)[0] for place in range(min(SHOWN, len(split)))],
-        [_drawn(split, place, truths[place], 0.0) for place in range(min(SHOWN, len(split)))],
-        [_drawn(split, place, detections[place], threshold) for place in range(min(SHOWN, len(split)))],
+        [picture for picture, _ in examples],
+        [target["boxes"] for _, target in examples],
+        [
+            seen | {"boxes": seen["boxes"] / target["scale"]}
+            for seen, (_, target) in zip((shown(one, threshold) for one in detections), examples, strict=False)
+        ],
         classes,
         folder / "boxes.png",
     )
@@ -231,10 +246,3 @@ def show(model: nn.Module, data: Data, threshold: float, folder: Path) -> None:
     values = measured(detections, truths, classes)
     by_class = {name: values[f"ap_{name}"] for name in classes if f"ap_{name}" in values}
     plots.bars(by_class, folder / "classes.png", "AP (COCO, 0.50 to 0.95) by class, validation")
-
-
-def _drawn(split: Scenes, place: int, things: Target, threshold: float) -> Target:
-    """Boxes in pixels of the decoded picture, and the labels, of what is sure enough."""
-    kept = things["scores"] >= threshold if "scores" in things else torch.ones(len(things["labels"]), dtype=torch.bool)
-    scale = split.example(place)[1]["scale"]
-    return {"boxes": things["boxes"][kept] / scale, "labels": things["labels"][kept]}

@@ -141,12 +141,20 @@ def boxed(picture: Tensor, boxes: Sequence[Sequence[float]], names: Sequence[str
 
 def scenes(
     pictures: Sequence[Tensor],
-    truths: Sequence[dict[str, Tensor]],
+    truths: Sequence[Tensor],
     found: Sequence[dict[str, Tensor]],
     classes: Sequence[str],
     path: Path,
 ) -> None:
-    """Pictures uint8 (3, H, W) with what is there, dotted white, and what was found, in its class's colour."""
+    """Pictures uint8 (3, H, W) with what is there, dotted white, and what was found, in its class's colour.
+
+    Args:
+        pictures: Of any sizes.
+        truths: Boxes (M, 4) that are there, in pixels.
+        found: `boxes` (M, 4) and `labels` (M,) from 1, of each picture.
+        classes: Their names.
+        path: Where to.
+    """
     columns = 4
     rows = max(1, -(-len(pictures) // columns))
     figure, table = plt.subplots(rows, columns, figsize=(3 * columns, 2.3 * rows), squeeze=False)
@@ -155,7 +163,7 @@ def scenes(
         axes.axis("off")
     for axes, picture, true, seen in zip(table.flat, pictures, truths, found, strict=False):
         axes.imshow(picture.permute(1, 2, 0).numpy())  # (3, H, W) -> (H, W, 3)
-        for box in true["boxes"].tolist():
+        for box in true.tolist():
             _box(axes, box, "white", "", 1.0, ":")
         for box, label in zip(seen["boxes"].tolist(), seen["labels"].tolist(), strict=True):
             _box(axes, box, colors((label - 1) % colors.N), classes[label - 1], 1.5)
