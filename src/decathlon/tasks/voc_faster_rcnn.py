@@ -2,7 +2,7 @@
 
 Network   Faster R-CNN, MobileNetV3-Large trunk with a feature pyramid, 320 pixels (after Ren et al. 2015)
 Expected  no number on real photos yet; on the drawn sample map_50 95 to 97 % after 6 epochs (2 runs)
-Time      a minute for the sample; 15 epochs on VOC2007 are hours on two cores
+Time      a minute or two for the sample; 15 epochs on VOC2007 not measured
 Command   decathlon train voc-faster-rcnn
 More      docs/tasks/voc-faster-rcnn.md
 """

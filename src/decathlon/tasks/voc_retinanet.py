@@ -2,7 +2,7 @@
 
 Network   RetinaNet, ResNet50 trunk with a feature pyramid, its head for the classes of the data (after Lin et al. 2017)
 Expected  no number on real photos yet; on the drawn sample map_50 83 % after 10 epochs (1 run)
-Time      a minute or two for the sample; 15 epochs on VOC2007 are a day on two cores
+Time      minutes for the sample; 15 epochs on VOC2007 not measured
 Command   decathlon train voc-retinanet
 More      docs/tasks/voc-retinanet.md
 """
