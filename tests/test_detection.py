@@ -237,6 +237,23 @@ def test_measures_do_not_depend_on_the_order(task_id: str, sample: Data) -> None
 
 
 @pytest.mark.parametrize("task_id", TASKS)
+def test_half_precision(task_id: str, sample: Data) -> None:
+    """Boxes and scores of two types would not go together."""
+    task = get_task(task_id)
+    recipe, few = task.sample_recipe(), sample.validation[:4]
+    torch.manual_seed(0)
+    model: Any = task.model(recipe, sample.meta)
+    (model.roi_heads if "faster" in task_id else model).score_thresh = 0.0  # random weights are sure of nothing
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = task.step(model.train(), next(iter(task.batches(sample.train, recipe, Epoch(0, 0)))), recipe)
+        with torch.no_grad():
+            (found, *_), _ = detection.found(model.eval(), few)
+    assert all(loss.isfinite() and loss > 0 for loss in losses.values())
+    assert len(found["scores"]) > 0
+    assert found["boxes"].dtype == found["scores"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("task_id", TASKS)
 def test_learns_to_find_drawn_things(task_id: str, sample: Data, decathlon: Command) -> None:
     """Half of the sample's recipe or less: far above what random weights find, which is nothing."""
     task = get_task(task_id)

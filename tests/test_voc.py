@@ -111,6 +111,10 @@ def test_lists_divide_the_pictures(tmp_path: Path) -> None:
     (lists / "trainval.txt").write_text("a  1\nb -1\nc  1\nd  0\n")  # as VOC lists a class
     data = own(place)
     assert [len(part) for part in (data.train, data.validation, data.test)] == [3, 1, 1]
+    (lists / "trainval.txt").unlink()
+    (lists / "train.txt").unlink()
+    data = own(place)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [5, 2, 1], "the rest is for training"
 
 
 def test_difficult_is_kept(tmp_path: Path) -> None:

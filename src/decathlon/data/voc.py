@@ -209,7 +209,7 @@ def lists(place: Path, names: tuple[str, ...]) -> dict[str, list[tuple[Path, Pat
     Args:
         place: The tree.
         names: The lists of the official training and test sides; none where the tree is a user's own. That may have
-            trainval.txt or train.txt, val.txt, test.txt, or no list: then all its annotations are for training.
+            trainval.txt or train.txt, val.txt, test.txt, or no list: what is in none is then for training.
     """
     if names:
         found = {"train": listed(place, names[0]), "test": listed(place, names[1])}
@@ -219,11 +219,12 @@ def lists(place: Path, names: tuple[str, ...]) -> dict[str, list[tuple[Path, Pat
         found = {"train": whole} if whole else divided
         found["test"] = listed(place, "test")
         if not found["train"]:
-            xmls = sorted((place / "Annotations").glob("*.xml"))
-            found = {"train": [pair(place, path.stem, str(path.parent)) for path in xmls]}
+            taken = {xml for pairs in found.values() for _, xml in pairs or ()}
+            xmls = sorted(path for path in (place / "Annotations").glob("*.xml") if path not in taken)
+            found["train"] = [pair(place, path.stem, str(path.parent)) for path in xmls]
     sides = {side: pairs for side, pairs in found.items() if pairs}
-    if not sides:
-        raise ValueError(f"{place / 'Annotations'} holds no XML file")
+    if "train" not in sides:
+        raise ValueError(f"{place / 'Annotations'} holds no XML file to train on")
     return sides
 
 
