@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from decathlon.data import drawn, drawn_pets
+from decathlon.data import drawn, drawn_pets, drawn_scenes
 
 
 def digit(folder: Path) -> str:
@@ -41,4 +41,17 @@ def pet(folder: Path) -> str:
     return str(path)
 
 
-INPUTS: dict[str, Callable[[Path], str]] = {"mnist": digit, "imdb": review, "cifar10": photo, "pets": pet}
+def scene(folder: Path) -> str:
+    """Drawn things, held upright, half as large again as the sample's."""
+    path = folder / "scene.png"
+    drawn_scenes.scene(np.random.default_rng(1))[0].resize((240, 180)).rotate(90, expand=True).save(path)
+    return str(path)
+
+
+INPUTS: dict[str, Callable[[Path], str]] = {
+    "mnist": digit,
+    "imdb": review,
+    "cifar10": photo,
+    "pets": pet,
+    "voc": scene,
+}

@@ -60,6 +60,22 @@ def test_findings_say_who_is_ahead_when() -> None:
 
 
 @pytest.mark.parametrize(
+    ("slow", "fast", "verdict"),
+    [
+        (points(*[0.5] * 10, seconds=100), points(*[0.4] * 15), "agree: on validation 50.00 % map in 1,000 s"),
+        (points(*[0.3] * 10, seconds=100), points(*[0.4] * 15), "agree in part: on validation 30.00 %"),
+        (points(*[0.3] * 10, seconds=10), points(*[0.4] * 15), "disagree in both"),
+        (points(0.9, 0.9, seconds=100), points(*[0.4] * 15), "cannot tell: they have too few epochs (voc-retinanet 2"),
+    ],
+)
+def test_a_claim_is_examined(slow: list[dict[str, float]], fast: list[dict[str, float]], verdict: str) -> None:
+    rows = [{"task": "voc-faster-rcnn", "curve": fast}, {"task": "voc-retinanet", "curve": slow}]
+    said = findings(rows, "map")
+    assert "voc-retinanet is better after 10 epochs than voc-faster-rcnn after 15" in said[-1]
+    assert f"These runs {verdict}" in said[-1]
+
+
+@pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (["mnist-mlp"], "needs two names"),

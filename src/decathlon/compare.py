@@ -7,6 +7,7 @@ import dataclasses
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,20 @@ from decathlon.recipe import Recipe, UsageError, task_ids
 from decathlon.train import Loaded, load_data, load_run
 
 COUNTED = 4  # examples on which multiplications are counted
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What was said elsewhere: `better` is ahead after so many epochs of `other` after its own, and takes longer."""
+
+    better: str
+    epochs: int
+    other: str
+    other_epochs: int
+    said_by: str
+
+
+CLAIMS = (Claim("voc-retinanet", 10, "voc-faster-rcnn", 15, "an earlier study, with pretrained weights"),)
 
 
 def compare(sides: tuple[str, str], flags: list[str], out: Path, data_dir: str | None) -> dict[str, Any]:
@@ -161,7 +176,24 @@ def findings(rows: list[dict[str, Any]], metric: str) -> list[str]:
             )
         else:
             said.append(f"{one['task']} never passes the best of {other['task']} ({report.percent(goal)}).")
-    return said
+    by_task = {one["task"]: one["curve"] for one in rows}
+    return said + [examined(claim, by_task, metric) for claim in CLAIMS if {claim.better, claim.other} == set(by_task)]
+
+
+def examined(claim: Claim, curves: dict[str, list[dict[str, float]]], metric: str) -> str:
+    """Whether the curves of two runs agree with a claim, or are too short to tell."""
+    sides = ((claim.better, claim.epochs), (claim.other, claim.other_epochs))
+    points = [next((point for point in curves[task] if point["epoch"] == epochs), None) for task, epochs in sides]
+    said = f"{claim.said_by.capitalize()}, said that {claim.better} is better after {claim.epochs} epochs than "
+    said += f"{claim.other} after {claim.other_epochs}, but takes far longer. "
+    first, second = points
+    if first is None or second is None:
+        lengths = " and ".join(f"{task} {len(curves[task])}" for task, _ in sides)
+        return said + f"These runs cannot tell: they have too few epochs ({lengths})."
+    better, longer = first["value"] > second["value"], first["seconds"] > second["seconds"]
+    verdict = "agree" if better and longer else "disagree in both" if not better and not longer else "agree in part"
+    values = (f"{report.percent(p['value'])} {metric} in {p['seconds']:,.0f} s of training" for p in (first, second))
+    return said + f"These runs {verdict}: on validation {' against '.join(values)}."
 
 
 def best(curve: list[dict[str, float]], kind: str, end: float) -> float | None:

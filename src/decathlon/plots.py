@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -132,6 +133,7 @@ def lines(rows: Sequence[tuple[str, str]], heading: str, path: Path) -> None:
         axes.text(0.18, -number, name, ha="right", color=LINE, fontsize=9)
         axes.text(0.21, -number, text, color=INK, fontsize=9)
     axes.set(xlim=(0, 1), ylim=(-len(rows), 1), title=heading)
+    save(figure, path)
 
 
 def outlines(
@@ -150,4 +152,84 @@ def outlines(
         axes.set_title(title, fontsize=8, color=INK)
     figure.suptitle(heading, fontsize=10)
     figure.tight_layout()
+    save(figure, path)
+
+
+def boxed(picture: Tensor, boxes: Sequence[Sequence[float]], names: Sequence[str], path: Path) -> None:
+    """A picture uint8 (3, H, W) at its own size, with boxes (left, top, right, bottom) and a name on each."""
+    high, wide = picture.shape[1:]
+    figure = plt.figure(figsize=(wide / 100, high / 100), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(picture.permute(1, 2, 0).numpy())  # (3, H, W) -> (H, W, 3)
+    axes.axis("off")
+    for place, (box, name) in enumerate(zip(boxes, names, strict=True)):
+        _box(axes, box, plt.get_cmap("tab10")(place % 10), name, 1.5)
+    axes.set(xlim=(0, wide), ylim=(high, 0))
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def scenes(
+    pictures: Sequence[Tensor],
+    truths: Sequence[Tensor],
+    found: Sequence[dict[str, Tensor]],
+    classes: Sequence[str],
+    path: Path,
+) -> None:
+    """Pictures uint8 (3, H, W) with what is there, dotted white, and what was found, in its class's colour.
+
+    Args:
+        pictures: Of any sizes.
+        truths: Boxes (M, 4) that are there, in pixels.
+        found: `boxes` (M, 4) and `labels` (M,) from 1, of each picture.
+        classes: Their names.
+        path: Where to.
+    """
+    columns = 4
+    rows = max(1, -(-len(pictures) // columns))
+    figure, table = plt.subplots(rows, columns, figsize=(3 * columns, 2.3 * rows), squeeze=False)
+    colors = plt.get_cmap("tab10" if len(classes) <= 10 else "tab20")
+    for axes in table.flat:
+        axes.axis("off")
+    for axes, picture, true, seen in zip(table.flat, pictures, truths, found, strict=False):
+        axes.imshow(picture.permute(1, 2, 0).numpy())  # (3, H, W) -> (H, W, 3)
+        for box in true.tolist():
+            _box(axes, box, "white", "", 1.0, ":")
+        for box, label in zip(seen["boxes"].tolist(), seen["labels"].tolist(), strict=True):
+            _box(axes, box, colors((label - 1) % colors.N), classes[label - 1], 1.5)
+        axes.set(xlim=(0, picture.shape[2]), ylim=(picture.shape[1], 0))
+    figure.suptitle("validation: dotted what is there, coloured what was found", fontsize=9)
+    figure.tight_layout()
+    save(figure, path)
+
+
+def _box(axes: Any, box: Sequence[float], color: Any, name: str, width: float, style: str = "-") -> None:
+    left, top, right, bottom = box
+    corners = [left, right, right, left, left], [top, top, bottom, bottom, top]
+    axes.plot(*corners, color=color, linewidth=width, linestyle=style)
+    if name:
+        patch = {"facecolor": color, "edgecolor": "none", "pad": 1}
+        axes.text(left, top, name, fontsize=7, color="white", va="bottom", bbox=patch)
+
+
+def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
+    """Precision by recall of each class."""
+    figure, axes = plt.subplots(figsize=(6, 4.2))
+    colors = plt.get_cmap("tab10" if len(curves) <= 10 else "tab20")
+    for number, (name, (precision, recall)) in enumerate(curves.items()):
+        axes.plot(recall, precision, color=colors(number % colors.N), label=name, linewidth=1.3)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03), title="overlap of 0.50, validation")
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.grid(alpha=0.3)
+    save(figure, path)
+
+
+def bars(values: dict[str, float], path: Path, title: str) -> None:
+    """A bar for each name, with values from 0 to 1."""
+    figure, axes = plt.subplots(figsize=(6, 0.26 * len(values) + 1))
+    axes.barh(list(values), list(values.values()), color=LINE)
+    for place, value in enumerate(values.values()):
+        axes.text(value + 0.01, place, f"{value:.2f}", va="center", fontsize=8, color=INK)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1.08), title=title)
     save(figure, path)

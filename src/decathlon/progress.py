@@ -5,15 +5,23 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn, track
 from torch import Tensor
 
 from decathlon.checkpoint import State
+
+T = TypeVar("T")
+CONSOLE = Console(stderr=True)  # one for all bars: only so can one stand under another
+
+
+def tracked(items: Iterable[T], what: str, total: int) -> Iterable[T]:
+    """The items, with a bar (in a terminal only) that goes when they are through."""
+    return track(items, what, total, console=CONSOLE, transient=True) if CONSOLE.is_terminal else items
 
 
 @contextmanager
@@ -42,9 +50,7 @@ class Rows:
 
     def __init__(self, name: str, total: int, visible: bool) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.percentage:>3.0f}%"))
-        self.bar = Progress(
-            *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), disable=not visible
-        )
+        self.bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=CONSOLE, disable=not visible)
         self.name, self.metric, self.shown = name, "", 0.0
         self.row = self.bar.add_task(name, total=total)
 

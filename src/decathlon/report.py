@@ -27,6 +27,9 @@ TITLES = {
     "codes": "The codes on a plane",
     "neighbours": "Which pieces of words it takes for alike",
     "vectors": "The encoder's vectors on a plane",
+    "boxes": "What it finds, and what is there",
+    "precision": "How many of the found are right, by how many are found",
+    "classes": "How well it finds each class",
 }
 
 

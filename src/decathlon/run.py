@@ -31,7 +31,7 @@ from decathlon.recipe import UsageError
 
 PACKAGES = (
     *("decathlon", "torch", "torchvision", "lightning-fabric", "torchmetrics", "scikit-learn", "numpy"),
-    *("gensim", "transformers", "tokenizers"),
+    *("faster-coco-eval", "gensim", "transformers", "tokenizers"),
 )
 
 

@@ -56,10 +56,13 @@ def print_answers(answers: list[dict[str, Any]]) -> None:
             print(f"  ({note})")
         for name, probability in list(answer.get("probabilities", {}).items())[:10]:
             print(f"  {name:>12} {100 * probability:6.2f} % {'█' * round(30 * probability)}")
+        for one in answer.get("objects", ()):
+            left, top, right, bottom = (round(value) for value in one["box"])
+            print(f"  {one['class']:>12} {100 * one['score']:6.2f} %  from {left}, {top} to {right}, {bottom}")
         if "because" in answer:
             print(f"  {highlighted(answer['because'])}")
         for name, value in answer.items():
-            if name not in ("input", "label", "notes", "probabilities", "because"):
+            if name not in ("input", "label", "notes", "probabilities", "objects", "because"):
                 print(f"  {name}: {value}")
 
 

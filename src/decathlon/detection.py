@@ -1,0 +1,248 @@
+"""What the tasks that find things in pictures share: the step, measuring, predicting and drawing.
+
+Two measures go by the name of AP. `map` is COCO's: the mean over classes and over ten overlaps from 0.50 to 0.95 of the
+area under the curve of precision by recall (https://cocodataset.org/#detection-eval), by torchmetrics. VOC's own of
+2007, `voc_ap50_11_point`, takes one overlap, 0.50, and eleven points of the curve.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics.detection import MeanAveragePrecision
+from torchvision.ops import box_iou, nms
+
+from decathlon import plots
+from decathlon.augment import to_float
+from decathlon.boxes import Batch, Target, grouped
+from decathlon.data import Data
+from decathlon.data.pictures import read, scaled
+from decathlon.data.voc import Scenes
+from decathlon.progress import tracked
+
+AT_ONCE = 8  # pictures, when measuring
+MOST = [1, 10, 100]  # detections in a picture that COCO's measure looks at; the last must stay 100
+OVERLAP = 0.5  # of a detection with a thing, intersection by union, from which VOC says that it is found
+RECALLS = np.linspace(0, 1, 11)  # where VOC looks at the curve of precision by recall
+SHOWN = 12  # pictures in boxes.png
+ALIKE = 0.7  # overlap from which two boxes are shown as one thing, under its surest name
+LARGEST = 1600  # pixels of the longer side of a picture that `predict` draws on
+
+
+def step(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """The sum of a detector's losses, as `loss`, and each of them."""
+    device = next(model.parameters()).device
+    pictures = [to_float(picture.to(device)) for picture in batch[0]]
+    targets = [{name: value.to(device) for name, value in target.items()} for target in batch[1]]
+    losses: dict[str, Tensor] = model(pictures, targets)
+    return {"loss": torch.stack(list(losses.values())).sum(), **losses}
+
+
+# --- Measuring --------------------------------------------------------------------------------------------------------
+
+
+def found(model: nn.Module, split: Scenes) -> tuple[list[Target], list[Target]]:
+    """What a detector in evaluation mode finds in each picture of a split, and what is there.
+
+    Returns:
+        `boxes` (M, 4) in pixels of the picture's file, `labels` (M,), and `scores` (M,) of each picture; and `boxes`,
+        `labels` and `iscrowd` (M,), 1 where VOC says that it is difficult: whether that is found does not count.
+    """
+    device = next(model.parameters()).device
+    detections, truths = list[Target]([{}] * len(split)), list[Target]([{}] * len(split))
+    chunks = grouped(split.shapes()).split(AT_ONCE)
+    for chunk in tracked(chunks, "measuring", len(chunks)):
+        examples = [split.example(place) for place in chunk.tolist()]
+        outputs = model([to_float(picture.to(device)) for picture, _ in examples])
+        for place, output, (_, target) in zip(chunk.tolist(), outputs, examples, strict=True):
+            seen = {name: output[name].detach().cpu() for name in ("boxes", "labels", "scores")}
+            detections[place] = seen | {
+                "boxes": seen["boxes"].float() * target["scale"],
+                "scores": seen["scores"].float(),
+            }
+            truths[place] = {
+                "boxes": target["boxes"] * target["scale"],
+                "labels": target["labels"],
+                "iscrowd": target["difficult"].long(),
+            }
+    return detections, truths
+
+
+def evaluate(model: nn.Module, split: Scenes, classes: list[str]) -> dict[str, float]:
+    """COCO's AP (`map`, `map_50`, `map_75`, by size, by class) and VOC's of 2007, fractions from 0 to 1.
+
+    Sizes and classes of which the split has nothing are left out.
+    """
+    return measured(*found(model, split), classes)
+
+
+def measured(detections: list[Target], truths: list[Target], classes: list[str]) -> dict[str, float]:
+    """As `evaluate`, of what `found` gives."""
+    metric = MeanAveragePrecision(class_metrics=True, backend="faster_coco_eval", max_detection_thresholds=MOST)
+    metric.warn_on_many_detections = False
+    metric.update(detections, truths)
+    values = metric.compute()
+    names = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large", f"mar_{MOST[-1]}")
+    result = {name: values[name].item() for name in names if values[name] >= 0}
+    each = zip(values["classes"].view(-1).tolist(), values["map_per_class"].view(-1).tolist(), strict=True)
+    result |= {f"ap_{classes[label - 1]}": ap for label, ap in each if ap >= 0}
+    curves = [precision_recall(detections, truths, label) for label in range(1, len(classes) + 1)]
+    points = [eleven_points(*curve) for curve in curves if curve is not None]
+    whole = {"map": 0.0, "map_50": 0.0} | result  # a split without anything to be found
+    return whole | {"voc_ap50_11_point": float(np.mean(points)) if points else 0.0}
+
+
+def precision_recall(
+    detections: list[Target], truths: list[Target], label: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Precision and recall of a class as its detections are taken in, the surest first, at an overlap of 0.5.
+
+    A detection counts for the thing that it overlaps most, if that is enough. A second one for the same thing is wrong;
+    one for a difficult thing is not counted. (Everingham et al. 2010, IJCV 88, section 4.2)
+
+    Returns:
+        Two arrays, an entry a detection; None where there is nothing of the class to be found.
+    """
+    scores, right, total = list[float](), list[bool](), 0
+    for seen, there in zip(detections, truths, strict=True):
+        things, hard = (there[name][there["labels"] == label] for name in ("boxes", "iscrowd"))
+        total += int((hard == 0).sum())
+        of_class = seen["labels"] == label
+        order = seen["scores"][of_class].argsort(descending=True, stable=True)
+        overlaps = box_iou(seen["boxes"][of_class][order], things)
+        taken = set[int]()
+        for score, overlap in zip(seen["scores"][of_class][order].tolist(), overlaps, strict=True):
+            nearest = int(overlap.argmax()) if len(things) else -1
+            hit = nearest >= 0 and float(overlap[nearest]) >= OVERLAP
+            if hit and hard[nearest]:
+                continue
+            scores.append(score)
+            right.append(hit and nearest not in taken)
+            taken |= {nearest} if hit else set()
+    if not total:
+        return None
+    order_ = np.argsort(-np.array(scores), kind="stable")
+    hits = np.cumsum(np.array(right, bool)[order_])
+    return hits / np.arange(1, len(hits) + 1), hits / total
+
+
+def eleven_points(precision: np.ndarray, recall: np.ndarray) -> float:
+    """VOC's AP of 2007: the mean, over recalls of 0, 0.1, … 1, of the best precision at that recall or a higher one."""
+    return float(np.mean([max(precision[recall >= least - 1e-9], default=0.0) for least in RECALLS]))
+
+
+# --- Rules ------------------------------------------------------------------------------------------------------------
+
+
+def check(model: nn.Module, meta: dict[str, Any]) -> None:
+    """Raise ValueError unless a network takes a list of pictures and gives boxes, labels and scores of each."""
+    picture = torch.zeros(3, 64, 96, device=next(model.parameters()).device)
+    training = model.training
+    try:
+        with torch.no_grad():
+            (output,) = model.eval()([picture])
+        boxes, labels, scores = (output[name] for name in ("boxes", "labels", "scores"))
+        fits = boxes.shape == (len(scores), 4) and labels.shape == scores.shape and scores.ndim == 1
+        classes = len(meta["classes"])
+        reason = "" if fits and bool((labels <= classes).all()) else "its boxes, labels and scores do not fit together"
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+    finally:
+        model.train(training)
+    if reason:
+        raise ValueError(
+            "the network must take a list of pictures (3, H, W) and give boxes (M, 4), labels (M,) and scores (M,) of "
+            f"each, and with targets its losses: {reason}"
+        )
+
+
+def kernels(network: nn.Module) -> list[tuple[int, ...]]:
+    """The shapes of all convolutions' kernels: what makes a trunk the one it is called."""
+    return [tuple(module.weight.shape) for module in network.modules() if isinstance(module, nn.Conv2d)]
+
+
+# --- Predict ----------------------------------------------------------------------------------------------------------
+
+
+def shown(output: Target, threshold: float) -> Target:
+    """What is to be said of a picture: what is sure enough, and each thing under its surest name only.
+
+    Measures take all detections; there a thing may have several names, each as sure as it is.
+    """
+    sure = output["scores"] >= threshold
+    kept = nms(output["boxes"][sure], output["scores"][sure], ALIKE)  # the surest first
+    return {name: output[name][sure][kept] for name in ("boxes", "labels", "scores")}
+
+
+def predict(
+    model: nn.Module, inputs: list[str], threshold: float, meta: dict[str, Any], name: str
+) -> list[dict[str, Any]]:
+    """The things in photos of any size, and a picture of each with their boxes, written into the current folder.
+
+    Returns:
+        An answer a photo: `input`, `label` (the things in words), `objects` with class, score and box (left, top,
+        right, bottom in pixels of the upright photo), and `picture`, the file that was written.
+
+    Raises:
+        FileNotFoundError, ValueError: An input is no picture that can be read: names it.
+    """
+    device, answers = next(model.parameters()).device, list[dict[str, Any]]()
+    for path in inputs:
+        image = read(Path(path))[0]
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W)
+        with torch.no_grad():
+            (output,) = model.eval()([to_float(pixels.to(device))])
+        output = shown(output, threshold)
+        objects = [
+            {"class": meta["classes"][label - 1], "score": round(score, 4), "box": [round(value, 1) for value in box]}
+            for label, score, box in zip(*(output[key].tolist() for key in ("labels", "scores", "boxes")), strict=True)
+        ]
+        smaller = scaled(image, LARGEST)
+        factor = smaller.width / image.width
+        same = sum(Path(one["input"]).stem == Path(path).stem for one in answers)  # of other folders
+        drawn = Path(f"{Path(path).stem}-{name}{f'-{same + 1}' if same else ''}.png")
+        plots.boxed(
+            torch.from_numpy(np.array(smaller)).permute(2, 0, 1),
+            [[value * factor for value in one["box"]] for one in objects],
+            [f"{one['class']} {one['score']:.2f}" for one in objects],
+            drawn,
+        )
+        words = in_words([one["class"] for one in objects])
+        answers.append({"input": path, "label": words, "objects": objects, "picture": str(drawn)})
+    return answers
+
+
+def in_words(names: list[str]) -> str:
+    """`2 cat, 1 boat`: how many of each, the most frequent first."""
+    return ", ".join(f"{count} {name}" for name, count in Counter(names).most_common()) or "nothing found"
+
+
+# --- Show -------------------------------------------------------------------------------------------------------------
+
+
+def show(model: nn.Module, data: Data, threshold: float, folder: Path) -> None:
+    """boxes.png, precision.png and classes.png, of the validation split."""
+    split, classes = data.validation, data.meta["classes"]
+    assert isinstance(split, Scenes)
+    detections, truths = found(model, split)
+    examples = [split.example(place) for place in range(min(SHOWN, len(split)))]
+    plots.scenes(
+        [picture for picture, _ in examples],
+        [target["boxes"] for _, target in examples],
+        [
+            seen | {"boxes": seen["boxes"] / target["scale"]}
+            for seen, (_, target) in zip((shown(one, threshold) for one in detections), examples, strict=False)
+        ],
+        classes,
+        folder / "boxes.png",
+    )
+    curves = {name: precision_recall(detections, truths, label) for label, name in enumerate(classes, 1)}
+    plots.precision_recall({k: v for k, v in curves.items() if v is not None}, folder / "precision.png")
+    values = measured(detections, truths, classes)
+    by_class = {name: values[f"ap_{name}"] for name in classes if f"ap_{name}" in values}
+    plots.bars(by_class, folder / "classes.png", "AP (COCO, 0.50 to 0.95) by class, validation")
