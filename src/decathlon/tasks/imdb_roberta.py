@@ -1,8 +1,8 @@
 """`imdb-roberta`: is a film review positive? A frozen RoBERTa reads it, a small MLP decides.
 
 Network   RoBERTa, frozen -> mean over the pieces of some layers' outputs -> MLP (Liu et al. 2019, arXiv:1907.11692)
-Expected  not measured yet
-Time      not measured yet
+Expected  87.28 ± 0.03 % on the test split of imdb-49992 with roberta-mini (3 seeds)
+Time      12 s of training on two cores of an AMD EPYC; before it, once, 23 min in which the encoder reads 50,000 reviews
 Command   decathlon train imdb-roberta
 More      docs/tasks/imdb-roberta.md
 """
@@ -180,7 +180,9 @@ def show(model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> None:
     """confusion.png and vectors.png, the directions in which the vectors vary most, of the validation split."""
     split, classes = data.validation, data.meta["classes"]
     plots.confusion_matrix(metrics.outputs(model, split.inputs), split.targets, classes, folder / "confusion.png")
-    centred = (split.inputs - split.inputs.mean(0)) / split.inputs.std(0).clamp(min=1e-6)
-    flat = centred[:1000] @ torch.linalg.svd(centred, full_matrices=False).Vh[:2].T  # (1000, values) -> (1000, 2)
+    few = split[:: max(1, len(split) // 1000)]  # all over the split, which is in the order of the classes
+    mean, deviation = split.inputs.mean(0), split.inputs.std(0).clamp(min=1e-6)
+    directions = torch.linalg.svd((split.inputs - mean) / deviation, full_matrices=False).Vh[:2]  # (2, values)
+    flat = ((few.inputs - mean) / deviation) @ directions.T  # (N, values) -> (N, 2)
     title = "validation vectors, the two directions of most variance"
-    plots.plane(flat.cpu().numpy(), split.targets[:1000].cpu().numpy(), classes, folder / "vectors.png", title)
+    plots.plane(flat.cpu().numpy(), few.targets.cpu().numpy(), classes, folder / "vectors.png", title)
