@@ -2,7 +2,7 @@
 
 Network   RoBERTa, frozen -> mean over the pieces of some layers' outputs -> MLP (Liu et al. 2019, arXiv:1907.11692)
 Expected  87.28 ± 0.03 % on the test split of imdb-49992 with roberta-mini (3 seeds)
-Time      12 s of training on two cores of an AMD EPYC; before it, once, 23 min in which the encoder reads 50,000 reviews
+Time      12 s of training on two cores of an AMD EPYC; before it, once, 23 min of reading 50,000 reviews
 Command   decathlon train imdb-roberta
 More      docs/tasks/imdb-roberta.md
 """
