@@ -16,8 +16,9 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
+from decathlon import pretrained
 from decathlon.data import voc
-from decathlon.models import faster_rcnn, pretrained, retinanet
+from decathlon.models import faster_rcnn, retinanet
 from decathlon.recipe import UsageError, get_task
 
 TASKS = ("voc-faster-rcnn", "voc-retinanet")

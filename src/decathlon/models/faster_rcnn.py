@@ -13,8 +13,8 @@ from torchvision.models.detection.backbone_utils import mobilenet_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from decathlon.models.pretrained import fetched, norm, start
 from decathlon.models.trunk import small_trunk
+from decathlon.pretrained import fetched, norm, start
 
 RATIOS = (0.5, 1.0, 2.0)  # height by width of an anchor
 LEVELS = 3  # of the pyramid

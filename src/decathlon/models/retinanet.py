@@ -14,8 +14,8 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetHead
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from decathlon.models.pretrained import fetched, norm, start
 from decathlon.models.trunk import small_trunk
+from decathlon.pretrained import fetched, norm, start
 
 RATIOS = (0.5, 1.0, 2.0)  # height by width of an anchor
 SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))  # of the sides on each level (section 4, "Anchors")
