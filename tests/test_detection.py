@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Command
+from lightning_fabric import Fabric
 from PIL import Image
 from test_voc import bright, many, own, patch, thing, tree, xml
 from torch import Tensor
@@ -244,10 +245,14 @@ def test_half_precision(task_id: str, sample: Data) -> None:
     torch.manual_seed(0)
     model: Any = task.model(recipe, sample.meta)
     (model.roi_heads if "faster" in task_id else model).score_thresh = 0.0  # random weights are sure of nothing
-    with torch.autocast("cpu", torch.bfloat16):
-        losses = task.step(model.train(), next(iter(task.batches(sample.train, recipe, Epoch(0, 0)))), recipe)
-        with torch.no_grad():
-            (found, *_), _ = detection.found(model.eval(), few)
+    seen: list[Any] = []
+    model.transform.register_forward_pre_hook(lambda _, given: seen.extend(given[1] or []))
+    fabric = Fabric(accelerator="cpu", precision="bf16-mixed")
+    losses = task.step(fabric.setup(model.train()), next(iter(task.batches(sample.train, recipe, Epoch(0, 0)))), recipe)
+    assert all(target["boxes"].dtype == torch.float32 for target in seen)
+    assert any((target["boxes"] != target["boxes"].bfloat16().float()).any() for target in seen)
+    with torch.no_grad(), fabric.autocast():
+        (found, *_), _ = detection.found(model.eval(), few)
     assert all(loss.isfinite() and loss > 0 for loss in losses.values())
     assert len(found["scores"]) > 0
     assert found["boxes"].dtype == found["scores"].dtype == torch.float32
