@@ -57,6 +57,8 @@ def safely(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         try:
             return function(*args)
+        except gr.Error:
+            raise
         except (ValueError, OSError) as error:
             line = " ".join(str(error).split())
         except Exception as error:
@@ -68,14 +70,18 @@ def safely(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @safely
-def digits_tab(url: str | None) -> str:
+def digits_tab(url: str | None, start: str, end: str) -> tuple[str, str]:
     drawn = inputs.drawing(url)
-    return show.empty("digits") if drawn is None else show.digits_of(digits.answers(drawn))
+    answer = show.empty("digits") if drawn is None else show.digits_of(digits.answers(drawn))
+    return answer, walk_tab(url, start, end)
 
 
 @safely
-def walk_tab(start: str, end: str, url: str | None) -> str:
-    return show.walk(start, end, digits.walk(start, end, inputs.drawing(url)))
+def walk_tab(url: str | None, start: str, end: str) -> str:
+    drawn = inputs.drawing(url)
+    if drawn is None and digits.MINE in (start, end):
+        return show.empty("walk")
+    return show.walk(start, end, digits.walk(start, end, drawn))
 
 
 def photo(path: str | None) -> Any:
@@ -148,14 +154,14 @@ def digit_part() -> None:
             )
         with gr.Column(scale=2, min_width=300):
             answer = gr.HTML(show.empty("digits"), elem_classes="dk-digits", elem_id="digits")
-    pad.input(digits_tab, pad, answer, **LIVE, **QUICK)
     intro("A walk between two digits in the autoencoder's code space:")
-    names = [*map(str, range(10)), digits.MINE]
+    names = [digits.MINE, *map(str, range(10))]
     with gr.Row():
-        start = gr.Dropdown(names, value="3", label="from", elem_id="walk-from", min_width=140)
-        end = gr.Dropdown(names, value="8", label="to", elem_id="walk-to", min_width=140)
-    strip = gr.HTML(show.part("empty", line="Choose two digits."), elem_id="walk")
-    gr.on([start.change, end.change], walk_tab, [start, end, pad], strip, **LIVE, **QUICK)
+        start = gr.Dropdown(names, value=digits.MINE, label="from", elem_id="walk-from", min_width=130)
+        end = gr.Dropdown(names, value="3", label="to", elem_id="walk-to", min_width=130)
+    strip = gr.HTML(show.empty("walk"), elem_id="walk")
+    pad.input(digits_tab, [pad, start, end], [answer, strip], **LIVE, **QUICK)
+    gr.on([start.change, end.change], walk_tab, [pad, start, end], strip, **LIVE, **QUICK)
 
 
 def photo_part(tab: str, function: Callable[..., Any], samples: list[str]) -> None:

@@ -14,6 +14,7 @@ from decathlon.report import PAGES
 
 EMPTY = {
     "digits": "Draw a digit, or click one below the pad.",
+    "walk": "Draw a digit, or choose two.",
     "things": "Drop a photo, or click an example below.",
     "pets": "Drop a photo of a cat or a dog, or click an example below.",
     "boxes": "Drop a photo, or click an example below.",
