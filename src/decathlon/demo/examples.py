@@ -1,4 +1,4 @@
-"""Inputs to click: drawn or written by the project, or pictures that come with scikit-learn. None is from a data set."""
+"""To click: drawn or written by the project, or pictures that come with scikit-learn; none is from a data set."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sklearn.datasets import load_sample_image
 from decathlon.data import drawn, drawn_pets, drawn_scenes
 
 CREDIT = (
-    "Examples are drawn by the package, but for the temple (daniel.buechele) and the flower (vultilion), photos under "
-    "CC BY 2.0 that come with scikit-learn."
+    "Drawn by the package; the temple (by danielbuechele) and the flower (by vultilion) are photos under CC BY 2.0 "
+    "that come with scikit-learn."
 )
 REVIEWS = [
     "The plot was not bad at all, and the music was really moving. I would watch it again tomorrow.",
@@ -20,8 +20,11 @@ REVIEWS = [
     "I expected a dull costume drama. It turned out to be the funniest film of the year, and a warm one, too.",
     "Beautiful pictures, wonderful actors, and still I was bored: the script has no idea where it wants to go.",
 ]
-THINGS = ("ship", "airplane", "automobile", "horse")
-SEED = 1  # of the drawings
+# The drawings, by the seed that makes them. The pets are ones that the network, which learned from photos, finds.
+THINGS = {"ship": 1, "airplane": 1, "automobile": 1, "horse": 1}
+PETS = (("dog", 14), ("cat", 14), ("dog", 39), ("cat", 0))
+SCENES = (1, 2, 3)
+PHOTOS = {"temple": "china.jpg", "flower": "flower.jpg"}
 
 
 def pictures(folder: Path) -> dict[str, list[str]]:
@@ -30,22 +33,24 @@ def pictures(folder: Path) -> dict[str, list[str]]:
     Returns:
         Of each tab, the paths.
     """
-    draw = np.random.default_rng(SEED)
-    made: dict[str, list[tuple[str, Image.Image]]] = {
-        "things": [(name, enlarged(drawn.picture(name, draw), 10)) for name in THINGS],
-        "pets": [(name, enlarged(drawn_pets.picture(name, draw)[0], 3)) for name in ("dog", "cat")],
-        "boxes": [(f"scene-{number}", enlarged(drawn_scenes.scene(draw)[0], 4)) for number in (1, 2, 3)],
+    photos = [(name, Image.fromarray(load_sample_image(file))) for name, file in PHOTOS.items()]
+    made = {
+        "things": [(name, enlarged(drawn.picture(name, seeded(seed)), 10)) for name, seed in THINGS.items()],
+        "pets": [(f"{name}-{seed}", enlarged(drawn_pets.picture(name, seeded(seed))[0], 3)) for name, seed in PETS],
+        "boxes": [(f"scene-{seed}", enlarged(drawn_scenes.scene(seeded(seed))[0], 4)) for seed in SCENES],
     }
-    photos = [(name, Image.fromarray(load_sample_image(f"{file}.jpg"))) for name, file in
-              (("temple", "china"), ("flower", "flower"))]
-    found = {}
-    for tab, ours in made.items():
-        found[tab] = []
-        for name, image in [*ours, *photos]:
+    found: dict[str, list[str]] = {}
+    for tab, drawings in made.items():
+        for name, image in [*drawings, *photos]:
             path = folder / f"{tab}-{name}.png"
             image.save(path)
-            found[tab].append(str(path))
+            found.setdefault(tab, []).append(str(path))
     return found
+
+
+def seeded(seed: int) -> np.random.Generator:
+    """Random numbers for one drawing."""
+    return np.random.default_rng(seed)
 
 
 def enlarged(image: Image.Image, times: int) -> Image.Image:

@@ -95,7 +95,7 @@ def inside(path: str, folder: Path) -> bool:
         real = os.path.realpath(path, strict=True)
     except (OSError, ValueError):  # it does not exist, or cannot: a zero byte in it
         return False
-    return os.path.isfile(real) and Path(real).is_relative_to(os.path.realpath(folder))
+    return Path(real).is_file() and Path(real).is_relative_to(os.path.realpath(folder))
 
 
 async def body(scope: Message, receive: Receive, folder: Path) -> Receive:

@@ -42,15 +42,15 @@ def picture(content: bytes, side: int = SIDE) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures: they are refused below
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            file = Image.open(io.BytesIO(content), formats=FORMATS)
     except Exception:  # Pillow has a dozen kinds of errors for what it cannot read
         raise ValueError("this is no picture that can be read: send a PNG, a JPEG or a WebP") from None
-    wide, high = image.size
+    wide, high = file.size
     if wide * high > MOST_PIXELS:
         raise ValueError(f"the picture has {wide:,} × {high:,} pixels; at most {MOST_PIXELS // 10**6} million are read")
     try:
-        image.draft("RGB", (side, side))
-        image = in_colour(ImageOps.exif_transpose(image))
+        file.draft("RGB", (side, side))
+        image = in_colour(ImageOps.exif_transpose(file))
         image.thumbnail((side, side))
     except Exception:
         raise ValueError("the picture is damaged: it cannot be decoded") from None

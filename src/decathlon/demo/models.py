@@ -112,8 +112,13 @@ def card(task_id: str, folder: Path | None = None) -> dict[str, Any]:
 
 
 def told(task_id: str, folder: Path) -> str:
-    """`trained on mnist; accuracy 99.28 % on its test split`, and what there is to be warned of."""
+    """`trained on mnist: accuracy 99.36 % on its test split (3 runs: 99.28 ± 0.02 %)`, and the first limit."""
     known = card(task_id, folder)
     metric = known.get("metric", get_task(task_id).CARD.metric)
-    words = f"trained on {known['data']}; {metric} {percent(known['value'])} on its test split"
-    return words + ("; it knows nothing but that drawn or made sample" if known["data"].endswith("-sample") else "")
+    words = f"Trained on {known['data']}: {metric} {percent(known['value'])} on its test split"
+    if several := known.get("published"):
+        words += f" ({several['n']} runs: {100 * several['mean']:.2f} ± {100 * several['deviation']:.2f} %)"
+    limits = known.get("limits") or []
+    if known["data"].endswith("-sample"):
+        limits = ["It knows nothing but that sample, which is drawn or composed by the package.", *limits]
+    return " ".join([f"{words}.", *limits[:1]])

@@ -13,7 +13,8 @@ from decathlon.demo import digits, examples, inputs, photos, reviews, show
 
 HERE = Path(__file__).parent
 QUEUED = 100  # events that wait; further ones are told so
-QUICK, SLOW = {"concurrency_id": "quick", "concurrency_limit": 2}, {"concurrency_id": "slow", "concurrency_limit": 1}
+QUICK: dict[str, Any] = {"concurrency_id": "quick", "concurrency_limit": 2}
+SLOW: dict[str, Any] = {"concurrency_id": "slow", "concurrency_limit": 1}
 LIVE: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", "api_visibility": "private"}
 CALM: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "minimal", "api_visibility": "private"}
 HEAD = """<script>
@@ -34,16 +35,9 @@ FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "
 MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "monospace")
 
 
-class Picture(gr.Image):
-    """Gradio's picture field, but for one thing: it hands on the path of a checked upload, and opens nothing."""
-
-    def preprocess(self, payload: Any) -> str | None:
-        """The path in the demo's folder; the guard has seen that it is there."""
-        return None if payload is None else str(payload.path)
-
-    def get_block_name(self) -> str:
-        """The name of the field that the page shows."""
-        return "image"
+def path_of(payload: Any) -> str | None:
+    """The path of a checked upload; Gradio's own preparation would open and convert whatever lies there."""
+    return None if payload is None else str(payload.path)
 
 
 def theme() -> gr.themes.Base:
@@ -71,6 +65,7 @@ def safely(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @safely
 def digits_tab(url: str | None, start: str, end: str) -> tuple[str, str]:
+    """What the networks say of a drawing, and the walk that begins or ends at it."""
     drawn = inputs.drawing(url)
     answer = show.empty("digits") if drawn is None else show.digits_of(digits.answers(drawn))
     return answer, walk_tab(url, start, end)
@@ -78,6 +73,7 @@ def digits_tab(url: str | None, start: str, end: str) -> tuple[str, str]:
 
 @safely
 def walk_tab(url: str | None, start: str, end: str) -> str:
+    """The walk between two digits."""
     drawn = inputs.drawing(url)
     if drawn is None and digits.MINE in (start, end):
         return show.empty("walk")
@@ -91,24 +87,28 @@ def photo(path: str | None) -> Any:
 
 @safely
 def things_tab(path: str | None) -> str:
+    """What a photo shows."""
     given = photo(path)
     return show.empty("things") if given is None else show.things(photos.things(given))
 
 
 @safely
 def pets_tab(path: str | None) -> str:
+    """Where the pet is."""
     given = photo(path)
     return show.empty("pets") if given is None else show.pet(photos.pet(given))
 
 
 @safely
 def boxes_tab(path: str | None) -> str:
+    """Which things are where."""
     given = photo(path)
     return show.empty("boxes") if given is None else show.boxes(given, photos.found(given))
 
 
 @safely
 def reviews_tab(text: str | None) -> str:
+    """What a review thinks of its film."""
     given = inputs.review(text)
     return show.empty("reviews") if given is None else show.review(reviews.answers(given))
 
@@ -126,10 +126,15 @@ def build(folder: Path) -> gr.Blocks:
             with gr.Tab("Digits", id="digits"):
                 digit_part()
             with gr.Tab("Things", id="things"):
-                intro("Two networks, ten classes: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck.")
+                intro(
+                    "Two networks, ten classes: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck."
+                )
                 photo_part("things", things_tab, samples["things"])
             with gr.Tab("Pets", id="pets"):
-                intro("Which pixels are pet? Move the slider between the picture and the cut-out.")
+                intro(
+                    "Which pixels are pet? Move the slider between the picture and the cut-out. The network learned "
+                    "from photos; the drawings are ones that it makes something of."
+                )
                 photo_part("pets", pets_tab, samples["pets"])
             with gr.Tab("Boxes", id="boxes"):
                 intro(show.detectors())
@@ -150,7 +155,11 @@ def digit_part() -> None:
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             pad = gr.HTML(
-                "", html_template=show.pad(), js_on_load=(HERE / "pad.js").read_text(), elem_classes="dk-pad", elem_id="pad"
+                "",
+                html_template=show.pad(),
+                js_on_load=(HERE / "pad.js").read_text(),
+                elem_classes="dk-pad",
+                elem_id="pad",
             )
         with gr.Column(scale=2, min_width=300):
             answer = gr.HTML(show.empty("digits"), elem_classes="dk-digits", elem_id="digits")
@@ -168,18 +177,27 @@ def photo_part(tab: str, function: Callable[..., Any], samples: list[str]) -> No
     """A field for a photo, examples, and what is said of it."""
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            field = Picture(
-                type="filepath",
+            field: Any = gr.Image(
                 label="Photo (PNG, JPEG or WebP)",
                 sources=["upload", "clipboard"],
                 height=240,
                 buttons=[],
                 elem_id=f"{tab}-photo",
             )
-            gr.Examples([[path] for path in samples], field, label="Examples", elem_id=f"{tab}-examples")
+            field.preprocess = path_of
+            example_part(samples, field, f"{tab}-examples")
+            gr.HTML(f'<p class="dk-note">{examples.CREDIT}</p>')
         with gr.Column(scale=2, min_width=300):
             answer = gr.HTML(show.empty(tab), elem_classes=f"dk-{tab}", elem_id=tab)
     field.change(function, field, answer, **CALM, **SLOW)
+
+
+def example_part(samples: list[str], field: Any, name: str) -> None:
+    """Paths of pictures, or texts, to click. Gradio's own `Examples` goes past the queue, where nothing may."""
+    rows = gr.Dataset(
+        components=[field], samples=[[one] for one in samples], type="index", label="Examples", elem_id=name
+    )
+    rows.click(lambda number: samples[number], rows, field, show_progress="hidden", api_visibility="private", **QUICK)
 
 
 def review_part() -> None:
@@ -192,7 +210,6 @@ def review_part() -> None:
         placeholder="It was not bad at all …",
         elem_id="review",
     )
-    gr.Examples([[text] for text in examples.REVIEWS], field, label="Examples", elem_id="review-examples")
+    example_part(examples.REVIEWS, field, "review-examples")
     answer = gr.HTML(show.empty("reviews"), elem_classes="dk-reviews", elem_id="reviews")
     field.change(reviews_tab, field, answer, **LIVE, **QUICK)
-

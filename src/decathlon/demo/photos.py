@@ -92,7 +92,7 @@ def pet(photo: Image.Image) -> Pet:
 
 @dataclass(frozen=True)
 class Found:
-    """A thing that a detector found: its class, how sure it is, and its box as parts of the photo's width and height."""
+    """A thing that a detector found: its class, its score, and its box as parts of the photo's width and height."""
 
     name: str
     score: float

@@ -75,8 +75,8 @@ def by_words(text: str) -> Answer:
 def by_pieces(text: str) -> Answer:
     """What `imdb-roberta` says; a word's weight is what the score loses when its vectors are left out of the mean.
 
-    The MLP reads the mean of the vectors that the encoder gives for the pieces of the review, so that a word can be left
-    out without asking the encoder again. Its neighbours' vectors have seen it all the same.
+    The MLP reads the mean of the vectors that the encoder gives for the pieces of the review, so that a word can be
+    left out without asking the encoder again. Its neighbours' vectors have seen it all the same.
     """
     ready = models.network("imdb-roberta")
     asked = ready.encoder

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import signal
 import socket
 import tempfile
 import threading
 import webbrowser
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 from decathlon.data import say
 from decathlon.demo import inputs
@@ -29,7 +32,9 @@ def serve(host: str, port: int, browser: bool) -> None:
         ModuleNotFoundError: Gradio is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
-    with tempfile.TemporaryDirectory(prefix="decathlon-demo-") as name:
+    # uvicorn ends in good order and then passes the signal on: by default that would end us before the folder is gone.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="decathlon-demo-") as name:
         os.environ["GRADIO_TEMP_DIR"] = name
         import uvicorn
 
@@ -37,7 +42,12 @@ def serve(host: str, port: int, browser: bool) -> None:
         hosts = LOOPBACK if host in LOOPBACK else None
         app = guarded(application(Path(name)), Path(name), hosts)
         config = uvicorn.Config(
-            app, log_level="warning", limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=2, ws="none", date_header=False
+            app,
+            log_level="warning",
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=2,
+            ws="none",
+            date_header=False,
         )
         address = f"http://{'localhost' if host in LOOPBACK else host}:{sock.getsockname()[1]}/"
         say(f"decathlon demo: {address} (Ctrl-C ends it)")
@@ -60,7 +70,7 @@ def bound(host: str, port: int) -> socket.socket:
     return sock
 
 
-def application(folder: Path):  # type: ignore[no-untyped-def]
+def application(folder: Path) -> Any:
     """The page and the address for uploads. Uploads and examples are the only files, and lie in `folder`."""
     import anyio
     import fastapi

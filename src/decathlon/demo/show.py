@@ -26,7 +26,7 @@ TOP = 5  # classes of CIFAR-10 that are listed
 SENTIMENT = {"neg": "negative", "pos": "positive"}
 
 
-def part(name: str, **values: Any) -> str:
+def part(name: str, /, **values: Any) -> str:
     """A part of the page, as `templates/demo.html` has it."""
     return str(getattr(PAGES.get_template("demo.html").module, name)(**values))
 
@@ -61,10 +61,9 @@ def digits_of(found: digits.Answers) -> str:
     """The three networks' answers; the drawing as they see it, its reconstruction and its code."""
     cards = []
     for name, probabilities in found.probabilities.items():
-        best, told = next(iter(probabilities)), models.network(name).told
         rows = sorted(probabilities.items())  # in the order of the digits, so that they stay where they are
-        note = ["the share of its forest's trees that voted for each"] if name == digits.TASKS[2] else []
-        cards.append({"name": name, "best": best, "rows": rows, "notes": note, "told": told})
+        note = ["trees of its forest"] if name == digits.TASKS[2] else []
+        cards.append({"name": name, "best": next(iter(probabilities)), "rows": rows, "notes": note})
     pictures = [
         {"url": data_url(found.seen), "caption": "what the networks see", "style": "dk-pixels"},
         {"url": data_url(found.reconstruction), "caption": "the autoencoder's reconstruction", "style": "dk-pixels"},
@@ -75,7 +74,7 @@ def digits_of(found: digits.Answers) -> str:
         },
     ]
     named = [one | {"alt": one["caption"]} for one in pictures]
-    return part("columns", cards=cards) + part("figures", pictures=named)
+    return part("columns", cards=cards) + part("figures", pictures=named) + weights(*found.probabilities)
 
 
 def coloured(code: np.ndarray) -> np.ndarray:
