@@ -119,6 +119,6 @@ def told(task_id: str, folder: Path) -> str:
     if several := known.get("published"):
         words += f" ({several['n']} runs: {100 * several['mean']:.2f} ± {100 * several['deviation']:.2f} %)"
     limits = known.get("limits") or []
-    if known["data"].endswith("-sample"):
-        limits = ["It knows nothing but that sample, which is drawn or composed by the package.", *limits]
+    if not limits and known["data"].endswith("-sample"):
+        limits = ["It knows nothing but that sample, which is drawn or composed by the package."]
     return " ".join([f"{words}.", *limits[:1]])
