@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -313,7 +314,9 @@ def scoreboard_command(args: list[str]) -> int:
     options = parse(Scoreboard, args, "scoreboard")
     from decathlon import scoreboard
 
-    rows = scoreboard.rows(scoreboard.read(Path(options.results)))
+    pages = Path(options.results).parent / "docs" / "tasks"
+    links = {page.stem: os.path.relpath(page, Path(options.html or ".").parent) for page in pages.glob("*.md")}
+    rows = scoreboard.rows(scoreboard.read(Path(options.results)), links)
     if options.html:
         from decathlon import report
 
