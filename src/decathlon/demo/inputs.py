@@ -6,9 +6,7 @@ Every mistake is a ValueError with one line for the visitor, without a path.
 from __future__ import annotations
 
 import base64
-import binascii
 import io
-import warnings
 
 from PIL import Image, ImageOps
 
@@ -40,9 +38,11 @@ def picture(content: bytes, side: int = SIDE) -> Image.Image:
     if len(content) > MOST_BYTES:
         raise ValueError(f"the picture has {len(content) / 2**20:.1f} MB; at most {MOST_BYTES // 2**20} are read")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures: they are refused below
-            file = Image.open(io.BytesIO(content), formats=FORMATS)
+        file = Image.open(io.BytesIO(content), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the latter where warnings are errors
+        raise ValueError(
+            f"the picture has far too many pixels; at most {MOST_PIXELS // 10**6} million are read"
+        ) from None
     except Exception:  # Pillow has a dozen kinds of errors for what it cannot read
         raise ValueError("this is no picture that can be read: send a PNG, a JPEG or a WebP") from None
     wide, high = file.size
@@ -73,7 +73,7 @@ def drawing(url: str | None) -> Image.Image | None:
         if max(image.size) > PAD_SIDE:
             raise ValueError
         grey = image.convert("L")
-    except (binascii.Error, ValueError, OSError, SyntaxError):
+    except Exception:  # base64 and Pillow have a dozen kinds of errors for what they cannot read
         raise ValueError("the drawing is damaged: it cannot be decoded") from None
     return grey if grey.getextrema()[1] else None
 
