@@ -55,7 +55,8 @@ def running(place: Path) -> Iterator[Demo]:
             process.kill()
             raise
     assert status == 0, log.read_text()
-    assert not list(temporary.iterdir()), "the demo left files behind"
+    left = list(temporary.glob("decathlon-demo-*"))
+    assert not left, f"the demo left files behind: {left}"
     assert "Traceback" not in log.read_text(), log.read_text()
 
 

@@ -75,11 +75,11 @@ def application(folder: Path) -> Any:
     import anyio
     import fastapi
     import gradio as gr
+    from starlette.exceptions import HTTPException
     from starlette.responses import JSONResponse, PlainTextResponse, Response
 
     from decathlon.demo import page
 
-    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     kept: deque[Path] = deque()
     turns = anyio.CapacityLimiter(DECODED)
 
@@ -97,8 +97,7 @@ def application(folder: Path) -> Any:
             oldest.parent.rmdir()
         return str(path)
 
-    @app.post(UPLOAD)
-    async def upload(request: fastapi.Request) -> Response:
+    async def upload(request: Any) -> Response:
         try:
             async with request.form(max_files=1, max_fields=0) as form:
                 files = [value for value in form.values() if not isinstance(value, str)]
@@ -106,9 +105,11 @@ def application(folder: Path) -> Any:
             return JSONResponse([await anyio.to_thread.run_sync(keep, content, limiter=turns)])
         except ValueError as error:
             return PlainTextResponse(str(error), 422)
-        except fastapi.HTTPException as error:  # no form at all
+        except HTTPException as error:  # no form, or one with more than a file
             return PlainTextResponse(str(error.detail), 400)
 
+    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_route(UPLOAD, upload, ["POST"])
     blocks = page.build(folder)
     blocks.has_launched = True  # without this Gradio takes any path of the server's for an upload when it is mounted
     return gr.mount_gradio_app(
