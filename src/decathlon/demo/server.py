@@ -21,6 +21,7 @@ from decathlon.demo.guard import UPLOAD, guarded
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 KEPT = 200  # uploads: the oldest is deleted when there are more
 DECODED = 2  # uploads that are decoded at once: a picture at the limit takes 100 MB
+SESSIONS = 1000  # visitors that Gradio remembers
 CONNECTIONS = 400  # at once; further ones are answered with 503
 
 
@@ -111,6 +112,7 @@ def application(folder: Path) -> Any:
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_route(UPLOAD, upload, ["POST"])
     blocks = page.build(folder)
+    blocks.state_session_capacity = SESSIONS
     blocks.has_launched = True  # without this Gradio takes any path of the server's for an upload when it is mounted
     return gr.mount_gradio_app(
         app,
