@@ -377,6 +377,31 @@ def test_events_are_json_of_bounded_size(tmp_path: Path) -> None:
     assert asked(tmp_path, "POST", guard.JOIN, b"{}", length=10**12)[0] == 413
 
 
+def test_a_request_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "SECONDS", 0.05)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("it is not whole")
+
+    headers = [(b"host", b"localhost"), (b"content-length", b"9")]
+    scope = {"type": "http", "method": "POST", "path": guard.UPLOAD, "headers": headers}
+
+    async def several() -> None:
+        handle = guard.guarded(app, tmp_path, None)
+        await asyncio.gather(*(handle(scope, receive, send) for _ in range(guard.AT_ONCE + 1)))
+
+    asyncio.run(several())
+    statuses = sorted(one["status"] for one in sent if one["type"] == "http.response.start")
+    assert statuses == [408] * guard.AT_ONCE + [503]
+
+
 def test_the_server_answers_to_its_own_name_only(tmp_path: Path) -> None:
     assert asked(tmp_path, "GET", "/", host="127.0.0.1:7860")[0] == 200
     for host in ("attacker.example", "attacker.example:7860", "localhost.attacker.example", ""):

@@ -6,6 +6,7 @@ documentation. All of that is answered with 404 here, before it gets there.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -28,6 +29,8 @@ READ = re.compile(
 )
 # The most bytes that may be sent to each address.
 WRITE = {UPLOAD: 13 * 2**20, JOIN: 2**19, "/gradio_api/cancel": 2**12, "/gradio_api/reset": 2**12}
+AT_ONCE = 32  # uploads that are being received: more would fill the memory
+SECONDS = 60  # within which a request has to be sent whole
 # A page that asks for nothing from elsewhere, whatever a library may try; Gradio writes scripts and styles into it.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -58,6 +61,20 @@ def guarded(app: App, folder: Path, hosts: frozenset[str] | None) -> App:
         hosts: Names by which the server may be called, against pages elsewhere that pretend to be it (DNS rebinding);
             None for any.
     """
+    receiving = 0
+
+    async def whole(scope: Message, receive: Receive) -> Receive:
+        """What a request sends, unless it is one too many, too large, or too slow."""
+        nonlocal receiving
+        if scope["path"] == UPLOAD and receiving >= AT_ONCE:
+            raise Refused(503, "too many pictures are being sent: try again in a moment")
+        receiving += scope["path"] == UPLOAD
+        try:
+            return await asyncio.wait_for(body(scope, receive, folder), SECONDS)
+        except asyncio.TimeoutError:
+            raise Refused(408, f"not all of it came within {SECONDS} seconds") from None
+        finally:
+            receiving -= scope["path"] == UPLOAD
 
     async def handle(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -66,7 +83,7 @@ def guarded(app: App, folder: Path, hosts: frozenset[str] | None) -> App:
             return await send({"type": "websocket.close", "code": 1008})
         try:
             check(scope, folder, hosts)
-            limited = await body(scope, receive, folder)
+            limited = await whole(scope, receive) if scope["method"] == "POST" else receive
         except Refused as refused:
             return await answer(send, refused)
         await app(scope, limited, with_headers(send))
@@ -107,8 +124,6 @@ async def body(scope: Message, receive: Receive, folder: Path) -> Receive:
     Raises:
         Refused: It is too much; or an event names a file that is none of the demo's.
     """
-    if scope["method"] != "POST":
-        return receive
     most = WRITE[scope["path"]]
     length = dict(scope["headers"]).get(b"content-length", b"0")
     if not length.isdigit() or int(length) > most:

@@ -106,6 +106,8 @@ def application(folder: Path) -> Any:
             return JSONResponse([await anyio.to_thread.run_sync(keep, content, limiter=turns)])
         except ValueError as error:
             return PlainTextResponse(str(error), 422)
+        except OSError:
+            return PlainTextResponse("the picture cannot be kept: the server's disk is full or cannot be written", 507)
         except HTTPException as error:  # no form, or one with more than a file
             return PlainTextResponse(str(error.detail), 400)
 
