@@ -300,7 +300,8 @@ def asked(
 
         headers = [(b"host", host.encode()), (b"content-length", str(len(body) if length is None else length).encode())]
         scope = {"type": "http", "method": method, "path": path, "headers": headers}
-        await guard.guarded(app, folder, frozenset({"localhost", "127.0.0.1"}))(scope, receive, send)
+        hosts = frozenset({"localhost", "127.0.0.1"})
+        await guard.guarded(app, folder, hosts, lambda event: event["fn_index"] == 3)(scope, receive, send)
 
     asyncio.run(run())
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
@@ -338,6 +339,10 @@ def test_what_the_page_does_not_need_does_not_pass(tmp_path: Path, method: str, 
     assert (status, line.count(b"\n")) == (404, 1)
 
 
+def event(data: Any, number: Any = 3, session: Any = "abc") -> bytes:
+    return json.dumps({"data": data, "fn_index": number, "session_hash": session}).encode()
+
+
 def test_only_the_demos_own_files_are_read_back(tmp_path: Path) -> None:
     folder, secret = tmp_path / "demo", tmp_path / "secret.png"
     (folder / "a").mkdir(parents=True)
@@ -362,14 +367,14 @@ def test_only_the_demos_own_files_are_read_back(tmp_path: Path) -> None:
         "file:///etc/passwd",
     ):
         assert asked(folder, "GET", f"{guard.FILE}{path}")[0] in (403, 404), path
-        event = json.dumps({"data": [{"path": str(path), "meta": {"_type": "gradio.FileData"}}]}).encode()
-        assert asked(folder, "POST", guard.JOIN, event)[0] == 400, path
-    event = json.dumps({"data": [{"path": str(ours)}, "text"]}).encode()
-    assert asked(folder, "POST", guard.JOIN, event)[2] == event
+        assert asked(folder, "POST", guard.JOIN, event([{"path": str(path), "is_stream": True}]))[0] == 400, path
+    fine = event([{"path": str(ours)}, "text"])
+    assert asked(folder, "POST", guard.JOIN, fine)[2] == fine
 
 
 def test_events_are_json_of_bounded_size(tmp_path: Path) -> None:
-    for body in (b"\xff\xfe", b"{", b"[" * 200_000):
+    wrong = (event("text"), event([], 4), event([], "3"), event([], True), event([], 3, None), b"null", b"[]")
+    for body in (b"\xff\xfe", b"{", b"[" * 200_000, *wrong):
         assert asked(tmp_path, "POST", guard.JOIN, body)[0] == 400
     large = b'"' + b"a" * guard.WRITE[guard.JOIN] + b'"'
     assert asked(tmp_path, "POST", guard.JOIN, large)[0] == 413
@@ -394,7 +399,7 @@ def test_a_request_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pyte
     scope = {"type": "http", "method": "POST", "path": guard.UPLOAD, "headers": headers}
 
     async def several() -> None:
-        handle = guard.guarded(app, tmp_path, None)
+        handle = guard.guarded(app, tmp_path, None, lambda event: True)
         await asyncio.gather(*(handle(scope, receive, send) for _ in range(guard.AT_ONCE + 1)))
 
     asyncio.run(several())
