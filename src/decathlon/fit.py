@@ -116,9 +116,7 @@ def fit(
                 torch.cuda.synchronize()
             state.train_seconds = time.perf_counter() - clock
             check_finite(sums, state, folder)
-            losses_of_epoch = {
-                name: value.item() / state.batch for name, value in sorted(sums.items()) if name[0] != "_"
-            }
+            losses_of_epoch = mean_over_processes(sums, state.batch, fabric)
             state.epoch, state.batch, sums = state.epoch + 1, 0, {}
             metrics = measure(task, average, data, "validation", recipe, fabric)
             if bar is not None and metrics[card.metric] >= bar and state.seconds_to_bar is None:
@@ -133,12 +131,13 @@ def fit(
 
 
 def measure(task: Task, model: nn.Module, data: Data, split: str, recipe: Recipe, fabric: Fabric) -> dict[str, float]:
-    """Evaluate on one process, so that every example counts once, and tell the others."""
+    """Evaluate on one process, so that every example counts once, and tell the others, however long it takes."""
     metrics: dict[str, float] = {}
-    if fabric.is_global_zero:
-        model.eval()
-        with torch.no_grad(), fabric.autocast():
-            metrics = task.evaluate(model, data, split, recipe)
+    with fabric.rank_zero_first():
+        if fabric.is_global_zero:
+            model.eval()
+            with torch.no_grad(), fabric.autocast():
+                metrics = task.evaluate(model, data, split, recipe)
     return fabric.broadcast(metrics)
 
 
@@ -148,6 +147,13 @@ def any_process(asked: bool, fabric: Fabric) -> bool:
         return asked
     votes = fabric.all_reduce(torch.tensor(float(asked), device=fabric.device), reduce_op="sum")
     return bool(torch.as_tensor(votes) > 0)
+
+
+def mean_over_processes(sums: dict[str, Tensor], batches: int, fabric: Fabric) -> dict[str, float]:
+    """What is logged of an epoch: each process has summed up the losses of its shares of the batches."""
+    names = sorted(name for name in sums if name[0] != "_")
+    means = torch.stack([sums[name] for name in names]) / batches
+    return dict(zip(names, torch.as_tensor(fabric.all_reduce(means)).tolist(), strict=True))
 
 
 def add(sums: dict[str, Tensor], losses: dict[str, Tensor], step: int) -> None:
