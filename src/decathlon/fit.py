@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from decathlon import checkpoint, run
@@ -52,19 +53,24 @@ def fit(
     card, steps = task.CARD, steps_per_epoch(data.train, recipe.batch_size)
     state, sums = State(), dict[str, Tensor]()
     model = model.to(fabric.device)
-    average = copy.deepcopy(model) if recipe.ema else model
-    optimizers = make_optimizers(model, recipe.optimizer)
+    divided = isinstance(fabric.strategy, ModelParallelStrategy)  # each process has a share of the weights
+    average = copy.deepcopy(model) if recipe.ema or divided else model
+    found = checkpoint.load(folder, card.id) if resume else None
+    if found:
+        state, sums = checkpoint.restore(found, model, average if recipe.ema else model)
+    elif resume:
+        say(f"{folder} has no checkpoint that can be used: starting from the beginning")
     if resume:
-        if found := checkpoint.load(folder, card.id):
-            state, sums = checkpoint.restore(found, model, average, optimizers)
-        else:
-            say(f"{folder} has no checkpoint that can be used: starting from the beginning")
         for name in ("metrics.jsonl", "timing.jsonl"):  # what was written after the checkpoint will be written again
             run.keep_lines(folder / name, state.epoch)
     compiling = recipe.compile
     if compiling:
         model.compile()
-    network, *steppers = fabric.setup(model, *optimizers)
+    network = fabric.setup_module(model)
+    optimizers = make_optimizers(model, recipe.optimizer)
+    steppers = [fabric.setup_optimizers(optimizer) for optimizer in optimizers]
+    if found:
+        checkpoint.restore_optimizers(found, optimizers)
     rows = Rows(card.id, recipe.epochs * steps, fabric.is_global_zero)
 
     saved = time.monotonic()
@@ -73,8 +79,9 @@ def fit(
         nonlocal saved
         saved = time.monotonic()
         check_finite(sums, state, folder, model)
+        tensors = checkpoint.pack(model, average if recipe.ema else model, optimizers, sums)
         if fabric.is_global_zero:
-            checkpoint.save(folder, checkpoint.pack(model, average, optimizers, sums), state, card.id)
+            checkpoint.save(folder, tensors, state, card.id)
         fabric.barrier()
 
     with interruptible() as interrupt, rows:
@@ -118,6 +125,8 @@ def fit(
             check_finite(sums, state, folder)
             losses_of_epoch = mean_over_processes(sums, state.batch, fabric)
             state.epoch, state.batch, sums = state.epoch + 1, 0, {}
+            if divided:
+                average.load_state_dict(checkpoint.entire(model.state_dict()))
             metrics = measure(task, average, data, "validation", recipe, fabric)
             if bar is not None and metrics[card.metric] >= bar and state.seconds_to_bar is None:
                 state.seconds_to_bar = state.train_seconds

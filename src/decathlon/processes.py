@@ -23,10 +23,12 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from decathlon.fit import Interrupted
-from decathlon.recipe import UsageError
+from decathlon.recipe import Recipe, UsageError, require
 
 PATIENCE = timedelta(minutes=10)  # for a process that is there, but does not answer; one that is gone is seen at once
 GRACE = 5  # seconds that the loser of a connection leaves to the process which failed to say why
@@ -55,16 +57,43 @@ def count(devices: int) -> int:
     return world
 
 
-def fabric(precision: Any) -> Fabric:
-    """Connect this process to the others, where there are others."""
+def check(strategy: str, devices: int, recipe: Recipe, pretraining: bool) -> None:
+    """Raise UsageError where these options cannot be had together."""
+    require("--devices", 1 <= count(devices) <= recipe.batch_size, f"from 1 to the batch size, {recipe.batch_size}")
+    if strategy == "fsdp":
+        require("--strategy", pretraining, "ddp: fsdp is for decathlon pretrain")
+        require("--devices", count(devices) > 1, "2 or more for --strategy fsdp")
+        require("--ema", recipe.ema == 0, "0 for --strategy fsdp, which keeps no average of the weights")
+        require("--optimizer.name", recipe.optimizer.name != "muon", "adamw or sgd for --strategy fsdp")
+
+
+def fabric(precision: Any, strategy: str = "ddp") -> Fabric:
+    """Connect this process to the others, where there are others.
+
+    Args:
+        precision: As the recipe says.
+        strategy: `ddp`, every process has all weights, or `fsdp`, each has its share of them.
+    """
     world, here = (int(os.environ[name]) if started() else 1 for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     options: dict[str, Any] = {}
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of every process that arrives
     if world > 1:
-        options = {"strategy": DDPStrategy(timeout=PATIENCE), "plugins": TorchElasticEnvironment()}
+        fsdp = ModelParallelStrategy(divide, data_parallel_size=world, tensor_parallel_size=1, timeout=PATIENCE)
+        how = fsdp if strategy == "fsdp" else DDPStrategy(timeout=PATIENCE)
+        options = {"strategy": how, "plugins": TorchElasticEnvironment()}
     made = Fabric(accelerator="auto", devices=here, num_nodes=world // here, precision=precision, **options)
     made.launch()
     return made
+
+
+def divide(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    """Leave each process a share of every weight (FSDP, Zhao et al. 2023, arXiv:2304.11277); layers come together."""
+    from torch.distributed.fsdp import fully_shard
+
+    layers = [layer for each in model.modules() if isinstance(each, nn.ModuleList) for layer in each]
+    for part in (*layers, model):
+        fully_shard(part, mesh=mesh["data_parallel"])
+    return model
 
 
 def together(processes: int, work: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -20,7 +20,7 @@ from decathlon import plots, processes, report, run
 from decathlon.checkpoint import State
 from decathlon.data import Data, Epoch, say, source, steps_per_epoch, stream
 from decathlon.fit import fit, measure
-from decathlon.recipe import Recipe, Task, UsageError, differences, from_dict, get_task, to_dict
+from decathlon.recipe import PRETRAINING, Recipe, Task, UsageError, differences, from_dict, get_task, to_dict
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Options:
     """make this the run folder; default: runs/TASK/TIME-seedN"""
     devices: int = 1
     """processes, a GPU or a share of the CPU each; leave it out under torchrun, which has started them"""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """of several processes: each has all weights, or (decathlon pretrain) a share of them, for what fits in none"""
     model: str | None = None
     """train your own network instead: FILE.py:function"""
     until_bar: bool = False
@@ -68,11 +70,10 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
     bar = task.CARD.bar if where.kind != "own" else None  # the bar is for the task's own data
     if options.until_bar and bar is None:
         raise UsageError("--until-bar: there is no bar for this task on this data")
-    if not 1 <= processes.count(options.devices) <= recipe.batch_size:
-        raise UsageError(f"--devices must be from 1 to the batch size, {recipe.batch_size}")
+    processes.check(options.strategy, options.devices, recipe, task_id.endswith(PRETRAINING))
     if options.devices > 1 and not processes.started():
         return processes.together(options.devices, train, task_id, recipe, told)
-    fabric = processes.fabric(recipe.precision)
+    fabric = processes.fabric(recipe.precision, options.strategy)
     with fabric.rank_zero_first():
         data = task.load(where, recipe)
     if len(data.train) < fabric.world_size:
