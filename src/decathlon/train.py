@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import shutil
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,10 +14,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from decathlon import plots, processes, report, run
+from decathlon import plots, processes, report, run, shipped
 from decathlon.checkpoint import State
 from decathlon.data import Data, Epoch, say, source, steps_per_epoch, stream
 from decathlon.fit import fit, measure
+from decathlon.own import load_network
 from decathlon.recipe import PRETRAINING, Recipe, Task, UsageError, differences, from_dict, get_task, to_dict
 
 
@@ -123,38 +122,6 @@ def note_environment(folder: Path, fabric: Fabric) -> None:
 def base_recipe(task: Task, data: str) -> Recipe:
     """The task's recipe for this kind of data, before any flag."""
     return task.sample_recipe() if data == "sample" else task.recipe()
-
-
-def load_network(where: str) -> nn.Module:
-    """Call the function that `FILE.py:function` names.
-
-    Raises:
-        UsageError: There is no such file or function.
-        ValueError: It failed, or gave something that is no network.
-    """
-    file, _, function = where.rpartition(":")
-    path = Path(file)
-    if not file or not path.is_file():
-        raise UsageError(f"--model {where}: give FILE.py:function; there is no file {file or where!r}")
-    spec = importlib.util.spec_from_file_location(f"decathlon_user_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"--model {where}: {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there for their module
-    try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, function):
-            raise UsageError(f"--model {where}: {path} has no function {function!r}")
-        network = getattr(module, function)()
-    except UsageError:
-        raise
-    except Exception as error:
-        raise ValueError(f"--model {where} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"--model {where} gave a {type(network).__name__}, not a torch.nn.Module")
-    if not count(network):
-        raise ValueError(f"--model {where} gave a network without parameters: there is nothing to train")
-    return network
 
 
 def make_plan(
@@ -366,17 +333,19 @@ def check_meta(folder: Path, data: Data) -> None:
             raise ValueError(f"{folder} was trained on other data: their {name} was {before}, and is {after} now")
 
 
-def find_run(task_id: str, folder: str | None) -> Path:
-    """The named run folder, or the newest finished run of the task.
+def find_run(task_id: str, run_folder: str | None) -> Path:
+    """The named run folder; for `latest` the newest finished run of the task; without a name the shipped weights.
 
     Raises:
         FileNotFoundError: There is none; says how to get one.
         UsageError: The named one is of another task.
     """
-    if folder:
-        if (found := run.read_json(Path(folder) / "config.json").get("task")) != task_id:
-            raise UsageError(f"{folder} is a run of {found}, not of {task_id}")
-        return Path(folder)
+    if run_folder is None and (place := shipped.folder(task_id)):
+        return place
+    if run_folder not in (None, "latest"):
+        if (found := run.read_json(Path(run_folder) / "config.json").get("task")) != task_id:
+            raise UsageError(f"{run_folder} is a run of {found}, not of {task_id}")
+        return Path(run_folder)
     finished = list(Path("runs", task_id).glob("*/summary.json"))
     if not finished:
         raise FileNotFoundError(
