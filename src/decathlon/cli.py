@@ -67,8 +67,10 @@ def run_command(argv: list[str]) -> int:
         text = one_line(error)
         if not isinstance(error, (ValueError, OSError, RuntimeError, FloatingPointError, KeyboardInterrupt)):
             text = f"{type(error).__name__}: {text} (--debug shows where)"
-        if other_process_failed(error):
-            return 1  # which says why
+        if isinstance(error, RuntimeError) and os.environ.get("WORLD_SIZE", "1") != "1":
+            from decathlon import processes
+
+            text = processes.farewell() if processes.lost(error) else text
         print(f"decathlon: {text}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
 
@@ -76,11 +78,6 @@ def run_command(argv: list[str]) -> int:
 def one_line(error: BaseException) -> str:
     """What went wrong, without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def other_process_failed(error: BaseException) -> bool:
-    """Whether this process only lost its connection to one that failed."""
-    return isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error))
 
 
 def list_command(args: list[str]) -> int:
