@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,7 +25,7 @@ HELP = """usage: decathlon COMMAND [OPTIONS]
   list                    the tasks: network, data, metric, bar
   train TASK              train, measure on the test split, leave a run folder
   pretrain TASK           train the encoder that a task builds on (imdb-roberta)
-  evaluate RUN            measure a run's network again
+  evaluate RUN            measure a run's network again, or with a task's name the weights that ship
   predict TASK INPUT…     ask a trained network
   all                     train every task in turn, then show the scoreboard
   compare A B             two tasks or runs on the same data, side by side on a page
@@ -153,7 +154,7 @@ class Evaluate(Common):
     """Measure a run's network again."""
 
     run: Positional[str] = ""
-    """a finished run folder"""
+    """a finished run folder, or a task: the weights that ship"""
     data_dir: str | None = None
     """folder of the official data; default: as in training"""
 
@@ -162,10 +163,11 @@ def evaluate_command(args: list[str]) -> int:
     """`decathlon evaluate RUN`."""
     options = parse(Evaluate, args, "evaluate")
     if not options.run:
-        raise UsageError("decathlon evaluate needs a run folder: runs/TASK/…")
+        raise UsageError("decathlon evaluate needs a run folder, runs/TASK/…, or a task")
+    from decathlon import shipped
     from decathlon.train import evaluate
 
-    result = evaluate(Path(options.run), options.data_dir)
+    result = evaluate(shipped.folder(options.run) or Path(options.run), options.data_dir)
     show(result, options.json, lambda: print_result(result))
     return 0
 
@@ -177,7 +179,7 @@ class Predict(Common):
     inputs: Positional[tuple[str, ...]] = ()
     """what the task takes: picture files, or for imdb-… a text, a file with one a line, or - for input"""
     run: str | None = None
-    """a finished run folder; default: the newest of the task under runs/"""
+    """a finished run folder, or latest: the newest of the task under runs/; default: the weights that ship"""
 
 
 def predict_command(args: list[str]) -> int:
@@ -188,12 +190,18 @@ def predict_command(args: list[str]) -> int:
     options = parse(Predict, rest if task_id not in ("-h", "--help") else ["--help"], "predict TASK")
     if not options.inputs:
         raise UsageError(f"decathlon predict {task_id} needs at least one input")
+    from decathlon import shipped
     from decathlon.data import say
     from decathlon.train import find_run, load_run
 
     folder = find_run(task_id, options.run)
     loaded = load_run(folder)
-    say(f"{task_id} as trained on {loaded.config['data']} in {folder}")
+    ships = options.run is None and shipped.folder(task_id)
+    say(
+        shipped.words(shipped.card(task_id))
+        if ships
+        else f"{task_id} as trained on {loaded.config['data']} in {folder}"
+    )
     answers = loaded.task.predict(loaded.model, list(options.inputs), loaded.recipe, loaded.config["meta"])
     show(answers, options.json, lambda: print_answers(answers))
     return 0
@@ -305,7 +313,9 @@ def scoreboard_command(args: list[str]) -> int:
     options = parse(Scoreboard, args, "scoreboard")
     from decathlon import scoreboard
 
-    rows = scoreboard.rows(scoreboard.read(Path(options.results)))
+    pages = Path(options.results).parent / "docs" / "tasks"
+    links = {page.stem: os.path.relpath(page, Path(options.html or ".").parent) for page in pages.glob("*.md")}
+    rows = scoreboard.rows(scoreboard.read(Path(options.results)), links)
     if options.html:
         from decathlon import report
 

@@ -16,7 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from decathlon import plots, report, run
+from decathlon import plots, report, run, shipped
 from decathlon.checkpoint import State
 from decathlon.data import Data, Epoch, say, source, steps_per_epoch, stream
 from decathlon.fit import fit, measure
@@ -344,17 +344,19 @@ def check_meta(folder: Path, data: Data) -> None:
             raise ValueError(f"{folder} was trained on other data: their {name} was {before}, and is {after} now")
 
 
-def find_run(task_id: str, folder: str | None) -> Path:
-    """The named run folder, or the newest finished run of the task.
+def find_run(task_id: str, run_folder: str | None) -> Path:
+    """The named run folder; for `latest` the newest finished run of the task; without a name the shipped weights.
 
     Raises:
         FileNotFoundError: There is none; says how to get one.
         UsageError: The named one is of another task.
     """
-    if folder:
-        if (found := run.read_json(Path(folder) / "config.json").get("task")) != task_id:
-            raise UsageError(f"{folder} is a run of {found}, not of {task_id}")
-        return Path(folder)
+    if run_folder is None and (place := shipped.folder(task_id)):
+        return place
+    if run_folder not in (None, "latest"):
+        if (found := run.read_json(Path(run_folder) / "config.json").get("task")) != task_id:
+            raise UsageError(f"{run_folder} is a run of {found}, not of {task_id}")
+        return Path(run_folder)
     finished = list(Path("runs", task_id).glob("*/summary.json"))
     if not finished:
         raise FileNotFoundError(
