@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from decathlon import run
-from decathlon.data import say
+from decathlon.data import files, say
 
 
 @dataclass
@@ -52,9 +53,21 @@ def restore(
     def part(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
-    model.load_state_dict(part("model/"))
-    if average is not model:
-        average.load_state_dict(part("average/"))
+    try:
+        model.load_state_dict(part("model/"))
+        if average is not model:
+            average.load_state_dict(part("average/"))
+        _restore(optimizers, part)
+    except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"checkpoint {values.get('file')} is of another network: {reason}") from None
+    state = State(**{name: values[name] for name in asdict(State())})
+    device = next(model.parameters()).device
+    return state, {name: tensor.to(device) for name, tensor in part("sums/").items()}
+
+
+def _restore(optimizers: list[torch.optim.Optimizer], part: Callable[[str], dict[str, Tensor]]) -> None:
+    """What the optimizers remember of past steps."""
     for which, optimizer in enumerate(optimizers):
         entries: dict[int, dict[str, Any]] = {}
         for name, tensor in part(f"optimizer/{which}/").items():
@@ -66,9 +79,6 @@ def restore(
             for key, value in entry.items():
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     entry[key] = torch.empty_like(parameter).copy_(value)
-    state = State(**{name: values[name] for name in asdict(State())})
-    device = next(model.parameters()).device
-    return state, {name: tensor.to(device) for name, tensor in part("sums/").items()}
 
 
 def save(folder: Path, tensors: dict[str, Tensor], state: State, task_id: str) -> None:
@@ -92,12 +102,19 @@ def load(folder: Path, task_id: str) -> tuple[dict[str, Tensor], dict[str, Any]]
         weights = path.with_suffix(".safetensors")
         try:
             state = run.read_json(path)
-            if state["task"] == task_id and weights.exists() and state["sha256"] == _sha256(weights):
-                return load_file(weights), state
-        except (ValueError, KeyError):
+            if state["task"] == task_id and state["sha256"] == _sha256(weights) and _makes_sense(state):
+                return run.load_weights(weights), state | {"file": str(weights)}
+        except (ValueError, KeyError, OSError):
             pass
         say(f"checkpoint {weights} is damaged: looking for the one before")
     return None
+
+
+def _makes_sense(state: dict[str, Any]) -> bool:
+    """Whether the counts are whole numbers, and the seconds numbers, from 0."""
+    counts = all(type(state[name]) is int and state[name] >= 0 for name in ("epoch", "batch", "step"))
+    seconds = (state["train_seconds"], 0.0 if state["seconds_to_bar"] is None else state["seconds_to_bar"])
+    return counts and all(type(value) in (int, float) and 0 <= value < math.inf for value in seconds)
 
 
 def last(folder: Path) -> Path | None:
@@ -107,7 +124,7 @@ def last(folder: Path) -> Path | None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with files.plain(path).open("rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):
             digest.update(chunk)

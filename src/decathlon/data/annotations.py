@@ -188,8 +188,9 @@ def _text(name: Any) -> str:
 
 def _size(image: dict[str, Any]) -> tuple[int, int] | None:
     wide, high = image.get("width"), image.get("height")
-    whole = isinstance(wide, int) and isinstance(high, int)
-    return (wide, high) if whole and 0 < wide <= FARTHEST and 0 < high <= FARTHEST else None
+    if not isinstance(wide, int) or not isinstance(high, int):
+        return None
+    return (wide, high) if 0 < wide <= FARTHEST and 0 < high <= FARTHEST else None
 
 
 def _found(name: str, folders: list[Path], said: Path) -> Path:

@@ -7,10 +7,10 @@ import json
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 MOST = 1 << 30  # bytes that are read of one file, packed or not
 NAME = 200  # characters of a class's name: tables of names are as wide as the longest
@@ -60,7 +60,7 @@ def from_json(given: str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def class_names(names: list[str], where: Path | str) -> list[str]:
+def class_names(names: Sequence[str], where: Path | str) -> Sequence[str]:
     """The names, where all can stand in tables and files. Raises ValueError for one that is too long, or no text."""
     for name in names:
         if len(name) > NAME:
@@ -76,12 +76,12 @@ def class_names(names: list[str], where: Path | str) -> list[str]:
 class Bounded:
     """A file of which at most so many bytes are read, whatever it claims: what is unpacked can be a bomb."""
 
-    def __init__(self, file: IO[bytes], most: int, path: Path) -> None:
+    def __init__(self, file: Any, most: int, path: Path) -> None:
         self.file, self.left, self.path = file, most, path
 
     def read(self, size: int) -> bytes:
         """The next bytes, as many as `size` or fewer. Raises ValueError beyond the bound."""
-        found = self.file.read(size)
+        found: bytes = self.file.read(size)
         self.left -= len(found)
         if self.left < 0:
             raise Refused(f"{self.path} unpacks to more bytes than its like has: a bomb, or another archive")
@@ -115,7 +115,7 @@ def members(path: Path, most: int, count: int) -> Iterator[tuple[str, IO[bytes]]
         number = 0
         with telling(path, Exception), tarfile.open(fileobj=stream, mode="r|") as tar:  # headers fail in any way
             while member := tar.next():
-                tar.members = []  # it would keep them all
+                cast(Any, tar).members = []  # it would keep them all
                 number += 1
                 if number > count:
                     raise Refused(f"{path} holds more than {count:,} files: a bomb, or another archive")
@@ -136,6 +136,9 @@ def _opened(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[byt
     return tar.extractfile(member)
 
 
+DAMAGED: tuple[type[Exception], ...] = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+
+
 @contextmanager
 def telling(path: Path, *kinds: type[Exception]) -> Iterator[None]:
     """Turn what a damaged archive raises, and errors of these kinds, into a ValueError that names it."""
@@ -143,7 +146,7 @@ def telling(path: Path, *kinds: type[Exception]) -> Iterator[None]:
         yield
     except Refused:
         raise
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, *kinds) as error:
+    except (*DAMAGED, *kinds) as error:
         reason = str(error) or type(error).__name__
         raise ValueError(f"{path} is damaged or cut short: {reason}; delete it and get it again") from None
 

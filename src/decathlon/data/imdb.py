@@ -161,7 +161,8 @@ def table(path: Path, name: str) -> Texts:
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or any(isinstance(row.get(key), NEITHER) for key in ("text", "label")):
             raise ValueError(f"{path}: row {number + 1} has no text or no label")
-    classes = files.class_names(sorted({str(row["label"]) for row in rows}), path)
+    classes = sorted({str(row["label"]) for row in rows})
+    files.class_names(classes, path)
     if len(classes) < 2:
         raise ValueError(f"{path} has one label only, {classes[0]!r}")
     places = {label: place for place, label in enumerate(classes)}
