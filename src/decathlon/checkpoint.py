@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from decathlon import run
-from decathlon.data import say
+from decathlon.data import files, say
 
 Found = tuple[dict[str, Tensor], dict[str, Any]]  # what `load` gives: tensors by name, and plain values
 
@@ -49,18 +51,37 @@ def entire(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def restore(found: Found, model: nn.Module, average: nn.Module) -> tuple[State, dict[str, Tensor]]:
-    """The inverse of `pack`, but for the optimisers: weights come before they are divided, optimisers after."""
+    """The inverse of `pack`, but for the optimisers: weights come before they are divided, optimisers after.
+
+    Raises:
+        ValueError: The checkpoint is of another network.
+    """
     tensors, values = found
-    model.load_state_dict(_part(tensors, "model/"))
-    if average is not model:
-        average.load_state_dict(_part(tensors, "average/"))
+    with _of_another_network(values):
+        model.load_state_dict(_part(tensors, "model/"))
+        if average is not model:
+            average.load_state_dict(_part(tensors, "average/"))
     state = State(**{name: values[name] for name in asdict(State())})
     device = next(model.parameters()).device
     return state, {name: tensor.to(device) for name, tensor in _part(tensors, "sums/").items()}
 
 
 def restore_optimizers(found: Found, optimizers: list[torch.optim.Optimizer]) -> None:
-    """The rest of the inverse of `pack`."""
+    """The rest of the inverse of `pack`. Raises ValueError, as `restore`, for the checkpoint of another network."""
+    with _of_another_network(found[1]):
+        _restore_optimizers(found, optimizers)
+
+
+@contextmanager
+def _of_another_network(values: dict[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"checkpoint {values.get('file')} is of another network: {reason}") from None
+
+
+def _restore_optimizers(found: Found, optimizers: list[torch.optim.Optimizer]) -> None:
     for which, optimizer in enumerate(optimizers):
         entries: dict[int, dict[str, Any]] = {}
         for name, tensor in _part(found[0], f"optimizer/{which}/").items():
@@ -101,12 +122,19 @@ def load(folder: Path, task_id: str) -> tuple[dict[str, Tensor], dict[str, Any]]
         weights = path.with_suffix(".safetensors")
         try:
             state = run.read_json(path)
-            if state["task"] == task_id and weights.exists() and state["sha256"] == _sha256(weights):
-                return load_file(weights), state
-        except (ValueError, KeyError):
+            if state["task"] == task_id and state["sha256"] == _sha256(weights) and _makes_sense(state):
+                return run.load_weights(weights), state | {"file": str(weights)}
+        except (ValueError, KeyError, OSError):
             pass
         say(f"checkpoint {weights} is damaged: looking for the one before")
     return None
+
+
+def _makes_sense(state: dict[str, Any]) -> bool:
+    """Whether the counts are whole numbers, and the seconds numbers, from 0."""
+    counts = all(type(state[name]) is int and state[name] >= 0 for name in ("epoch", "batch", "step"))
+    seconds = (state["train_seconds"], 0.0 if state["seconds_to_bar"] is None else state["seconds_to_bar"])
+    return counts and all(type(value) in (int, float) and 0 <= value < math.inf for value in seconds)
 
 
 def last(folder: Path) -> Path | None:
@@ -116,7 +144,7 @@ def last(folder: Path) -> Path | None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with files.plain(path).open("rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):
             digest.update(chunk)
