@@ -13,6 +13,10 @@ from torch import Tensor
 
 SIDE, BOX = 28, 20  # MNIST: the digit is scaled into 20×20 and its centre of mass put into the middle of 28×28
 MAX_PIXELS = 50_000_000
+READING = (
+    "grey; dark on bright is inverted; stretched to 0..255; cropped to the ink (above 64), its longer side scaled to "
+    "20 pixels, and put into 28×28 so that the centre of mass is in the middle; a 28×28 picture is taken as it is"
+)
 
 
 def open_image(path: str) -> Image.Image:
