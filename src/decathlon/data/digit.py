@@ -18,6 +18,10 @@ MAX_PIXELS = 50_000_000
 # Pillow knows many more, which nobody needs here: EPS for one starts Ghostscript, an icon's header lies about its size.
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
 ORIENTATION = 0x0112  # of EXIF
+READING = (
+    "grey; dark on bright is inverted; stretched to 0..255; cropped to the ink (above 64), its longer side scaled to "
+    "20 pixels, and put into 28×28 so that the centre of mass is in the middle; a 28×28 picture is taken as it is"
+)
 
 
 def open_image(path: str) -> Image.Image:
