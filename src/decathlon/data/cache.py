@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from decathlon import files
 from decathlon.data import say
 
 
@@ -31,17 +28,13 @@ def arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, n
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # verifies checksums, too
                 return {name: file[name] for name in file.files}
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        except Exception:  # a damaged archive fails in any way
             say(f"{path} is damaged or cannot be read: making it again")
     made = make()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as out:
+        with files.beside(path) as part, part.open("wb") as out:
             np.savez(out, **made)  # type: ignore[arg-type]
-        part.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         say(f"what was read could not be kept for the next start: {error}")
     return made

@@ -10,16 +10,17 @@ import csv
 import hashlib
 import json
 import re
-import shutil
 import sys
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from decathlon import files
 from decathlon.data import Source, composed, say
-from decathlon.data.download import fetch
+from decathlon.data.download import fetch, md5
 
 URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
@@ -76,18 +77,21 @@ def official(source: Source) -> Path:
     if not source.download:
         raise FileNotFoundError(f"IMDB is not in {folder}")
     archive = source.folder / URL.rpartition("/")[2]
+    if archive.exists() and md5(archive) != MD5:
+        raise ValueError(f"{archive} is damaged or cut short: its checksum is wrong; delete it and run again")
     if not archive.exists():
         try:
             fetch([URL], archive, MD5)
         except ConnectionError as error:
             raise ConnectionError(f"{error}; or unpack it to {folder}; or use --data sample") from None
-    part = source.folder / "aclImdb.part"
-    shutil.rmtree(part, ignore_errors=True)
     say(f"unpacking {archive}")
-    with tarfile.open(archive) as tar:
-        tar.extractall(part, filter="data")  # refuses paths and links that lead outside
-    (part / "aclImdb").replace(folder)
-    shutil.rmtree(part)
+    try:
+        with files.told(folder), files.scratch(folder) as part:
+            with tarfile.open(archive) as tar:
+                tar.extractall(part, filter="data")  # refuses paths and links that lead outside
+            files.settle(part / "aclImdb", folder)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise ValueError(f"{archive} is damaged: {error}; delete it and run again") from None
     return folder
 
 

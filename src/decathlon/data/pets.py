@@ -11,8 +11,6 @@ must keep its own size is the truth to measure with; compressed it takes some 5 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import tarfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +25,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from decathlon import files
 from decathlon.data import Data, Source, Split, cache, drawn_pets, hold_out, say
 from decathlon.data.digit import open_image
 from decathlon.data.download import fetch, md5
@@ -141,16 +140,16 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises:
         ValueError: The archive is damaged, or its files would land elsewhere.
     """
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     say(f"unpacking {archive}")
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(part, filter="data")  # refuses names and links that lead outside
-        (part / folder.name).rename(folder)
-    except (tarfile.TarError, EOFError, zlib.error, FileNotFoundError) as error:
+        with files.told(folder), files.scratch(folder) as part:
+            with tarfile.open(archive) as tar:
+                tar.extractall(part, filter="data")  # refuses names and links that lead outside
+            if not (part / folder.name).is_dir():
+                raise ValueError(f"{archive} holds no folder {folder.name}; delete it and run again")
+            files.settle(part / folder.name, folder)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ValueError(f"{archive} is damaged: {error}; delete it and run again") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 # --- Which photos there are -------------------------------------------------------------------------------------------

@@ -7,8 +7,6 @@ folder's `cache`.
 
 from __future__ import annotations
 
-import os
-import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -19,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from decathlon import files
 from decathlon.data import Data, Source, Split, drawn_scenes, hold_out, pictures
 from decathlon.data.annotations import ENDINGS, Annotation, listed, pair, read_coco, read_xml
 from decathlon.data.download import fetch
@@ -181,20 +180,21 @@ def unpacked(archives: list[Path], place: Path) -> Path:
     Raises:
         ValueError: An archive is damaged, or leads outside its folder.
     """
-    part = place.with_name(f"{place.name}.{os.getpid()}.part")
     try:
-        for archive in archives:
-            with tarfile.open(archive) as tar:
-                for member in tar:
-                    tarfile.data_filter(member, str(part))  # refuses names and links that lead outside
-                    inner = member.name.partition(f"{place.name}/")[2]
-                    if member.isfile() and inner.startswith(("Annotations/", "JPEGImages/", "ImageSets/Main/")):
-                        tar.extract(member.replace(name=inner, deep=False), part, filter="data")
-        return part.rename(place)
+        with files.told(place), files.scratch(place) as part:
+            for archive in archives:
+                with tarfile.open(archive) as tar:
+                    for member in tar:
+                        tarfile.data_filter(member, str(part))  # refuses names and links that lead outside
+                        inner = member.name.partition(f"{place.name}/")[2]
+                        if member.isfile() and inner.startswith(("Annotations/", "JPEGImages/", "ImageSets/Main/")):
+                            tar.extract(member.replace(name=inner, deep=False), part, filter="data")
+            if not part.is_dir():
+                raise ValueError(f"{archives[0]} holds no {place.name}: delete it and run again")
+            files.settle(part, place)
+            return place
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ValueError(f"{archive} is damaged, or leads outside its folder: {error}; delete it, run again") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def tree(path: Path) -> Path | None:
