@@ -16,12 +16,16 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 SHUT = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
+class Unwritable(OSError):
+    """A file could not be written: the message is one line that says which and why."""
+
+
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """A name beside `path` to write a file to, which takes its place in one step when all went well.
 
     Raises:
-        OSError: It could not be written: says so in one line. What was at `path` before is still there.
+        Unwritable: What was at `path` before is still there.
     """
     with told(path), scratch(path) as part:
         yield part
@@ -72,18 +76,20 @@ def remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         if path.is_dir():
             shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        elif path.exists():
+            path.unlink()
 
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
-    """Say of an OSError what could not be written, and the way out."""
+    """Say of an OSError what could not be written, and the way out: raises Unwritable."""
     try:
         yield
+    except Unwritable:
+        raise
     except OSError as error:
         way = "; make space there" if error.errno in FULL else "; it must be writable" if error.errno in SHUT else ""
-        failed = OSError(f"could not write {path}: {error.strerror or error}{way}")
+        failed = Unwritable(f"could not write {path}: {error.strerror or error}{way}")
         failed.errno = error.errno
         raise failed from error
 

@@ -19,6 +19,16 @@ def key(*made_of: Any) -> str:
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 
 
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in an .npz file, their checksums verified. Raises anything where it is damaged."""
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        found = {name: file[name] for name in file.files}
+        opened.seek(-12, 2)  # the archive ends with how many files it holds; damage can hide some of them
+        if len(found) != int.from_bytes(opened.read(2), "little"):
+            raise ValueError(f"{path} has lost some of its arrays")
+    return found
+
+
 def arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays in `path` (.npz); made where it is missing or damaged, and kept there for the next start.
 
@@ -26,8 +36,7 @@ def arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, n
     """
     if path.exists():
         try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # verifies checksums, too
-                return {name: file[name] for name in file.files}
+            return read(path)
         except Exception:  # a damaged archive fails in any way
             say(f"{path} is damaged or cannot be read: making it again")
     made = make()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from rich.progress import track
 from torch import Tensor
 
 from decathlon import files
-from decathlon.data import say
+from decathlon.data import cache, say
 from decathlon.data.annotations import Annotation
 from decathlon.data.digit import open_image
 from decathlon.data.photo import in_colour
@@ -265,8 +266,7 @@ def cached(path: Path, make: Callable[[Path], Pictures]) -> Pictures:
 
 
 def _opened(tables: Path, bytes_: Path) -> Pictures:
-    with tables.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # its checksums are verified, too
-        kept = {name: file[name] for name in file.files}
+    kept: dict[str, Any] = cache.read(tables)
     if _checksum(bytes_) != kept.pop("checksum"):
         raise ValueError("the pixels were changed or cut short")
     return Pictures(pixels=np.memmap(bytes_, np.uint8, "r"), **kept)
