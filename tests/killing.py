@@ -19,6 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
+
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["pytest", "decathlon.cli", "decathlon.train", "decathlon.data.pictures", "matplotlib.pyplot", "sklearn.ensemble"]
@@ -65,7 +67,7 @@ def attempt(
     """
     ours, theirs = FORKS.Pipe()
     log = folder.parent / f"{folder.name}.log"
-    details = (theirs, str(Path.cwd()), str(folder), str(log), before, torn)
+    details = (theirs, dict(os.environ), str(Path.cwd()), str(folder), str(log), before, torn)
     process = FORKS.Process(target=_child, args=(work, args, *details))
     process.start()
     theirs.close()
@@ -91,27 +93,34 @@ def _child(
     work: Callable[..., Any],
     args: tuple[Any, ...],
     parent: Connection,
+    environment: dict[str, str],
     current: str,
     folder: str,
     log: str,
     before: int | None,
     torn: bool,
 ) -> None:
+    os.environ.update(environment)
     os.chdir(current)
+    torch.set_num_threads(
+        1
+    )  # as OMP_NUM_THREADS=1 would: threads that were started before a fork are not there after it
     with Path(log).open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    done: list[str] = []
+    done, watching = list[str](), True
 
     def watch(event: str, details: tuple[Any, ...]) -> None:
-        if event in OPERATIONS and isinstance(details[0], (str, os.PathLike)):
-            path = os.path.abspath(os.fspath(details[0]))
-            if path.startswith(folder):
+        nonlocal watching
+        if watching and event in OPERATIONS and isinstance(details[0], (str, os.PathLike)):
+            path = Path(details[0]).absolute()
+            if str(path).startswith(folder):
                 if len(done) == before:
-                    if torn:
-                        os.truncate(path, os.path.getsize(path) // 2)
+                    watching = False  # what follows is an operation, too
+                    if torn and path.is_file():
+                        os.truncate(path, path.stat().st_size // 2)
                     os.kill(os.getpid(), signal.SIGKILL)
-                done.append(f"{event} {path.removeprefix(folder).lstrip('/')}")
+                done.append(f"{event} {str(path).removeprefix(folder).lstrip('/')}")
 
     sys.addaudithook(watch)
     parent.send("ready")

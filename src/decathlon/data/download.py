@@ -138,8 +138,10 @@ def _get(url: str, part: Path, timeout: float) -> None:
 
 @contextmanager
 def _alone(part: Path) -> Iterator[None]:
-    """Only one process at a time writes to `part`: what two wrote would be no file, or one of them would go on
-    writing after the other gave it its name."""
+    """Only one process at a time writes to `part`.
+
+    What two of them wrote would be no file, or one would go on writing after the other gave it its name.
+    """
     while True:
         with files.told(part):
             file = part.open("ab")
