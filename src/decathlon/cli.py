@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from decathlon import __version__
 from decathlon.flags import first, one_of, parse, peek, split_flags
 from decathlon.recipe import PRETRAINING, UsageError, get_task, nearest, pretraining_ids, task_ids
-from decathlon.terminal import print_answers, print_result, show, table
+from decathlon.terminal import print_answers, print_export, print_result, show, table
 
 RESUMING = ("--resume", "--data-dir", "--dry-run", "--json", "--debug", "--help")  # what may stand beside --resume
 HELP = """usage: decathlon COMMAND [OPTIONS]
@@ -24,8 +25,9 @@ HELP = """usage: decathlon COMMAND [OPTIONS]
   list                    the tasks: network, data, metric, bar
   train TASK              train, measure on the test split, leave a run folder
   pretrain TASK           train the encoder that a task builds on (imdb-roberta)
-  evaluate RUN            measure a run's network again
+  evaluate RUN            measure a run's network again, or with a task's name the weights that ship
   predict TASK INPUT…     ask a trained network
+  export TASK             write a trained network as an ONNX file, checked against PyTorch
   all                     train every task in turn, then show the scoreboard
   compare A B             two tasks or runs on the same data, side by side on a page
   scoreboard              mean ± deviation of the committed results
@@ -66,8 +68,10 @@ def run_command(argv: list[str]) -> int:
         text = one_line(error)
         if not isinstance(error, (ValueError, OSError, RuntimeError, FloatingPointError, KeyboardInterrupt)):
             text = f"{type(error).__name__}: {text} (--debug shows where)"
-        if other_process_failed(error):
-            return 1  # which says why
+        if isinstance(error, RuntimeError) and os.environ.get("WORLD_SIZE", "1") != "1":
+            from decathlon import processes
+
+            text = processes.farewell() if processes.lost(error) else text
         print(f"decathlon: {text}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
 
@@ -75,11 +79,6 @@ def run_command(argv: list[str]) -> int:
 def one_line(error: BaseException) -> str:
     """What went wrong, without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def other_process_failed(error: BaseException) -> bool:
-    """Whether this process only lost its connection to one that failed."""
-    return isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error))
 
 
 def list_command(args: list[str]) -> int:
@@ -153,7 +152,7 @@ class Evaluate(Common):
     """Measure a run's network again."""
 
     run: Positional[str] = ""
-    """a finished run folder"""
+    """a finished run folder, or a task: the weights that ship"""
     data_dir: str | None = None
     """folder of the official data; default: as in training"""
 
@@ -162,10 +161,11 @@ def evaluate_command(args: list[str]) -> int:
     """`decathlon evaluate RUN`."""
     options = parse(Evaluate, args, "evaluate")
     if not options.run:
-        raise UsageError("decathlon evaluate needs a run folder: runs/TASK/…")
+        raise UsageError("decathlon evaluate needs a run folder, runs/TASK/…, or a task")
+    from decathlon import shipped
     from decathlon.train import evaluate
 
-    result = evaluate(Path(options.run), options.data_dir)
+    result = evaluate(shipped.folder(options.run) or Path(options.run), options.data_dir)
     show(result, options.json, lambda: print_result(result))
     return 0
 
@@ -177,7 +177,9 @@ class Predict(Common):
     inputs: Positional[tuple[str, ...]] = ()
     """what the task takes: picture files, or for imdb-… a text, a file with one a line, or - for input"""
     run: str | None = None
-    """a finished run folder; default: the newest of the task under runs/"""
+    """a finished run folder, or latest: the newest of the task under runs/; default: the weights that ship"""
+    onnx: str | None = None
+    """a file that decathlon export wrote, to be asked instead of a run"""
 
 
 def predict_command(args: list[str]) -> int:
@@ -189,13 +191,56 @@ def predict_command(args: list[str]) -> int:
     if not options.inputs:
         raise UsageError(f"decathlon predict {task_id} needs at least one input")
     from decathlon.data import say
-    from decathlon.train import find_run, load_run
 
-    folder = find_run(task_id, options.run)
-    loaded = load_run(folder)
-    say(f"{task_id} as trained on {loaded.config['data']} in {folder}")
-    answers = loaded.task.predict(loaded.model, list(options.inputs), loaded.recipe, loaded.config["meta"])
+    if options.onnx:
+        if options.run:
+            raise UsageError("--run and --onnx: give one of them")
+        from decathlon.portable import open_file
+
+        opened = open_file(Path(options.onnx), get_task(task_id))
+        say(f"{task_id} as trained on {opened.data}, by onnxruntime from {options.onnx}")
+        answers = opened.task.predict(opened.network, list(options.inputs), opened.recipe, opened.meta)
+    else:
+        from decathlon import shipped
+        from decathlon.train import find_run, load_run
+
+        folder = find_run(task_id, options.run)
+        loaded = load_run(folder)
+        if options.run is None and shipped.folder(task_id):
+            say(shipped.words(shipped.card(task_id)))
+        else:
+            say(f"{task_id} as trained on {loaded.config['data']} in {folder}")
+        answers = loaded.task.predict(loaded.model, list(options.inputs), loaded.recipe, loaded.config["meta"])
     show(answers, options.json, lambda: print_answers(answers))
+    return 0
+
+
+@dataclass(frozen=True)
+class Export(Common):
+    """Write a trained network as a file that runs without PyTorch, and check it against PyTorch."""
+
+    inputs: Positional[tuple[str, ...]] = ()
+    """what to check it on, as predict takes it; default: test examples of the run's data, or of the sample"""
+    format: Literal["onnx"] = "onnx"
+    """kind of the file"""
+    run: str | None = None
+    """a finished run folder; default: as for predict"""
+    out: str | None = None
+    """the file; default: TASK.onnx in the current folder"""
+
+
+def export_command(args: list[str]) -> int:
+    """`decathlon export TASK`."""
+    task_id, rest = first(args, "export", task_ids())
+    if task_id not in ("-h", "--help"):
+        one_of(task_id, task_ids())
+    options = parse(Export, rest if task_id not in ("-h", "--help") else ["--help"], "export TASK")
+    from decathlon.export import export
+    from decathlon.train import find_run
+
+    folder, out = find_run(task_id, options.run), Path(options.out or f"{task_id}.{options.format}")
+    result = export(folder, out, list(options.inputs))
+    show(result, options.json, lambda: print_export(result))
     return 0
 
 
@@ -305,7 +350,9 @@ def scoreboard_command(args: list[str]) -> int:
     options = parse(Scoreboard, args, "scoreboard")
     from decathlon import scoreboard
 
-    rows = scoreboard.rows(scoreboard.read(Path(options.results)))
+    pages = Path(options.results).parent / "docs" / "tasks"
+    links = {page.stem: os.path.relpath(page, Path(options.html or ".").parent) for page in pages.glob("*.md")}
+    rows = scoreboard.rows(scoreboard.read(Path(options.results)), links)
     if options.html:
         from decathlon import report
 
@@ -378,6 +425,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "pretrain": pretrain_command,
     "evaluate": evaluate_command,
     "predict": predict_command,
+    "export": export_command,
     "all": all_command,
     "compare": compare_command,
     "scoreboard": scoreboard_command,

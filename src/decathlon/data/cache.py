@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from decathlon import files
-from decathlon.data import say
+from decathlon import writing
+from decathlon.data import files, say
 
 
 def key(*made_of: Any) -> str:
@@ -19,14 +20,21 @@ def key(*made_of: Any) -> str:
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays in an .npz file, their checksums verified. Raises anything where it is damaged."""
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        found = {name: file[name] for name in file.files}
-        opened.seek(-12, 2)  # the archive ends with how many files it holds; damage can hide some of them
-        if len(found) != int.from_bytes(opened.read(2), "little"):
-            raise ValueError(f"{path} has lost some of its arrays")
-    return found
+def opened(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file that `numpy.savez` wrote; its checksums are verified, too.
+
+    Raises:
+        Exception: It is damaged, or holds more than arrays, or unpacks to more than the file's size.
+    """
+    with files.plain(path).open("rb") as file:
+        inside = zipfile.ZipFile(file).infolist()
+        if any(one.compress_type != zipfile.ZIP_STORED for one in inside):
+            raise ValueError("it is compressed, as what is kept here never is")
+        file.seek(-12, 2)  # the archive ends with how many files it holds: damage can hide some of them
+        if len(inside) != int.from_bytes(file.read(2), "little"):
+            raise ValueError("it has lost some of its arrays")
+        with np.load(file, allow_pickle=False) as kept:
+            return {name: kept[name] for name in kept.files}
 
 
 def arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -36,13 +44,13 @@ def arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, n
     """
     if path.exists():
         try:
-            return read(path)
-        except Exception:  # a damaged archive fails in any way
+            return opened(path)
+        except Exception:  # damaged bytes fail in any way
             say(f"{path} is damaged or cannot be read: making it again")
     made = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with files.beside(path) as part, part.open("wb") as out:
+        with writing.beside(path) as part, part.open("wb") as out:
             np.savez(out, **made)  # type: ignore[arg-type]
     except OSError as error:
         say(f"what was read could not be kept for the next start: {error}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from decathlon import files
+from decathlon import writing
 from decathlon.data import say
 
 CHUNK = 1 << 16
@@ -58,7 +58,7 @@ def fetch(urls: Sequence[str], path: Path, checksum: str, wait: float = 1.0, tim
         OSError: The disk is full or may not be written to.
         ConnectionError: No address gave the file; says why the last one did not, and where to put it by hand.
     """
-    with files.told(path):
+    with writing.told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     part, reason = path.with_name(path.name + ".part"), "no address"
     with _alone(part):
@@ -76,8 +76,8 @@ def fetch(urls: Sequence[str], path: Path, checksum: str, wait: float = 1.0, tim
                 if tries < TRIES:
                     time.sleep(wait * 2**tries / 2)
         if found:
-            with files.told(path):
-                files.settle(part, path)
+            with writing.told(path):
+                writing.settle(part, path)
             return path
     raise ConnectionError(f"could not download {path.name}: {reason}. Offline? Put the file at {path} yourself")
 
@@ -87,7 +87,7 @@ def _attempt(url: str, part: Path, checksum: str, timeout: float) -> tuple[bool,
     try:
         _get(url, part, timeout)
         ended, again, reason = True, True, f"{url} gave a damaged file (its checksum is not {checksum})"
-    except files.Unwritable:
+    except writing.Unwritable:
         raise
     except urllib.error.HTTPError as error:
         ended = error.code == 416  # the part is as long as the file, or longer
@@ -123,7 +123,7 @@ def _get(url: str, part: Path, timeout: float) -> None:
             while chunk := memoryview(answer.read1(CHUNK)):
                 got += len(chunk)
                 bar.advance(row, len(chunk))
-                with files.told(part):
+                with writing.told(part):
                     while chunk:
                         chunk = chunk[file.write(chunk) :]
                 if file.tell() > LARGEST:
@@ -143,7 +143,7 @@ def _alone(part: Path) -> Iterator[None]:
     What two of them wrote would be no file, or one would go on writing after the other gave it its name.
     """
     while True:
-        with files.told(part):
+        with writing.told(part):
             file = part.open("ab")
         with file:
             try:
@@ -158,7 +158,7 @@ def _alone(part: Path) -> Iterator[None]:
                     yield
                 finally:
                     if not _size(part):
-                        files.remove(part)
+                        writing.remove(part)
                 return
 
 
@@ -167,7 +167,7 @@ def _size(part: Path) -> int:
 
 
 def _cut(part: Path) -> None:
-    with files.told(part):
+    with writing.told(part):
         os.truncate(part, 0)
 
 

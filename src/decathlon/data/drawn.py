@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from decathlon import files
+from decathlon import writing
 
 VERSION = "1"  # of the sample data, in their folder's name: raise it when they change
 COUNTS = {"train": 200, "test": 50}  # pictures of a class
@@ -136,14 +136,14 @@ def pictures(folder: Path) -> Path:
     """Write the drawn pictures as `{train,test}/<class>/NNN.png`. Returns the folder."""
     if folder.is_dir():
         return folder
-    with files.told(folder), files.scratch(folder) as part:
+    with writing.told(folder), writing.scratch(folder) as part:
         draw = np.random.default_rng(0)
         for split, count in COUNTS.items():
             for name in SHAPES:
                 (part / split / name).mkdir(parents=True)
                 for number in range(count):
                     picture(name, draw).save(part / split / name / f"{number:03}.png")
-        files.settle(part, folder)
+        writing.settle(part, folder)
     return folder
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from decathlon import files
+from decathlon import writing
 from decathlon.data.drawn import SHAPES, oval
 
 VERSION = "1"  # of the sample data, in their folder's name: raise it when they change
@@ -25,7 +25,7 @@ def pictures(folder: Path) -> Path:
     """Write photos, trimaps and lists. Returns the folder, which holds `images` and `annotations`."""
     if folder.is_dir():
         return folder
-    with files.told(folder), files.scratch(folder) as part:
+    with writing.told(folder), writing.scratch(folder) as part:
         (part / "images").mkdir(parents=True)
         (part / "annotations/trimaps").mkdir(parents=True)
         draw = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def pictures(folder: Path) -> Path:
                 trimap.save(part / "annotations/trimaps" / f"{name}.png")
                 lines.append(f"{name} {number % 2 + 1} {number % 2 + 1} 1\n")  # name, class, species, breed
             (part / "annotations" / f"{split}.txt").write_text("".join(lines))
-        files.settle(part, folder)
+        writing.settle(part, folder)
     return folder
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from decathlon import files
+from decathlon import writing
 from decathlon.data.drawn import SHAPES, oval
 
 VERSION = "1"  # of the sample data, in their folder's name: raise it when they change
@@ -35,7 +35,7 @@ def scenes(folder: Path) -> Path:
     """Write the drawn scenes as `VOCdevkit/VOC2007/{Annotations,JPEGImages,ImageSets/Main}`. Returns the folder."""
     if folder.is_dir():
         return folder
-    with files.told(folder), files.scratch(folder) as part:
+    with writing.told(folder), writing.scratch(folder) as part:
         tree = part / "VOCdevkit" / "VOC2007"
         for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
             (tree / name).mkdir(parents=True)
@@ -49,7 +49,7 @@ def scenes(folder: Path) -> Path:
                 picture.save(tree / "JPEGImages" / f"{names[-1]}.jpg", quality=92)
                 (tree / "Annotations" / f"{names[-1]}.xml").write_text(annotation(names[-1], things))
             (tree / "ImageSets" / "Main" / f"{side}.txt").write_text("".join(f"{name}\n" for name in names))
-        files.settle(part, folder)
+        writing.settle(part, folder)
     return folder
 
 

@@ -17,16 +17,15 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from decathlon import files
+from decathlon import writing
 from decathlon.data import cache, say
 from decathlon.data.annotations import Annotation
-from decathlon.data.digit import open_image
+from decathlon.data.digit import held, open_image
 from decathlon.data.photo import in_colour
 
 VERSION = "2"  # of what the cache holds: raise it when reading changes
 THREADS = 2  # decoding holds Python's lock in part: more bring nothing
 ALIKE = 0.02  # by which two aspect ratios may differ and count as the same
-ORIENTATION = 0x0112  # of EXIF
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,8 @@ def read(path: Path) -> tuple[Image.Image, int]:
         FileNotFoundError, ValueError: As `open_image`.
     """
     image = open_image(str(path))
-    with Image.open(path) as raw:
-        orientation = raw.getexif().get(ORIENTATION, 1)
     try:
-        return in_colour(image), orientation if orientation in range(1, 9) else 1
+        return in_colour(image), held(path)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be brought into colour: {error}") from None
 
@@ -248,25 +245,25 @@ def cached(path: Path, make: Callable[[Path], Pictures]) -> Pictures:
     if tables.exists():
         try:
             return _opened(tables, bytes_)
-        except Exception:  # a damaged archive fails in any way
+        except Exception:  # damaged bytes fail in any way
             say(f"{path} is damaged: making it again")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with files.scratch(bytes_) as pixels, files.scratch(tables) as rest:
+        with writing.scratch(bytes_) as pixels, writing.scratch(tables) as rest:
             made = vars(make(pixels)) | {"checksum": _checksum(pixels)}
             with rest.open("wb") as file:
                 np.savez(file, **{name: value for name, value in made.items() if name != "pixels"})
-            files.settle(pixels, bytes_)
-            files.settle(rest, tables)
+            writing.settle(pixels, bytes_)
+            writing.settle(rest, tables)
     except OSError as error:
-        if error.errno not in (*files.FULL, *files.SHUT):
+        if error.errno not in (*writing.FULL, *writing.SHUT):
             raise
         raise OSError(f"the decoded pictures could not be kept in {path.parent}: {error.strerror}") from None
     return _opened(tables, bytes_)
 
 
 def _opened(tables: Path, bytes_: Path) -> Pictures:
-    kept: dict[str, Any] = cache.read(tables)
+    kept: dict[str, Any] = cache.opened(tables)
     if _checksum(bytes_) != kept.pop("checksum"):
         raise ValueError("the pixels were changed or cut short")
     return Pictures(pixels=np.memmap(bytes_, np.uint8, "r"), **kept)

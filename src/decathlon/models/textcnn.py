@@ -48,8 +48,11 @@ class TextCNN(nn.Module):
         Returns:
             Answers, and places, both (N, filters · widths).
         """
-        longest = max(*self.widths, int((tokens != PAD).sum(1).max()))
-        tokens = nn.functional.pad(tokens, (0, longest))[:, :longest]  # at least as long as the widest filter
+        if (
+            not torch.compiler.is_exporting()
+        ):  # an exported graph has no sizes that depend on values; see docs/export.md
+            longest = max(*self.widths, int((tokens != PAD).sum(1).max()))
+            tokens = nn.functional.pad(tokens, (0, longest))[:, :longest]  # at least as long as the widest filter
         vectors = self.vectors(tokens).transpose(1, 2)  # (N, L) -> (N, L, vector) -> (N, vector, L)
         word = (tokens != PAD).unsqueeze(1)  # (N, 1, L)
         answers, places = [], []
@@ -63,13 +66,29 @@ class TextCNN(nn.Module):
 
     def spoken_for(self, tokens: Tensor, label: int) -> Tensor:
         """How much each word of one text (1, L) spoke for a class, through the n-grams that the maximum chose: (L,)."""
+        return self.told(tokens)[1][0, label]
+
+    def told(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (N, classes), and how much each word of each text (N, L) spoke for each class: (N, classes, L)."""
         answers, places = self.strongest(tokens)
-        out = self.output.weight
-        spoken = answers[0] * (out[label] - out.mean(0))  # (filters · widths,)
-        weights = torch.zeros(tokens.shape[1], device=tokens.device)
+        scores, out = self.output(self.dropout(answers)), self.output.weight
+        spoken = answers[:, None] * (out - out.mean(0))  # (N, filters · widths) -> (N, classes, filters · widths)
+        weights = torch.zeros(len(tokens), len(out), tokens.shape[1], device=tokens.device)
         for number, width in enumerate(self.widths):
             chosen = slice(number * self.filters, (number + 1) * self.filters)
             for offset in range(width):  # an n-gram's weight, shared evenly among its words
-                place = (places[0, chosen] + offset).clamp(max=len(weights) - 1)
-                weights.index_add_(0, place, spoken[chosen] / width)
-        return weights
+                place = (places[:, None, chosen] + offset).clamp(max=tokens.shape[1] - 1)
+                weights = weights.scatter_add(2, place.expand(-1, len(out), -1), spoken[..., chosen] / width)
+        return scores, weights
+
+
+class Told(nn.Module):
+    """A TextCNN that says with its scores which words decided."""
+
+    def __init__(self, network: TextCNN) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """As `TextCNN.told`."""
+        return self.network.told(tokens)
