@@ -92,7 +92,7 @@ def _attempt(url: str, part: Path, checksum: str, timeout: float) -> tuple[bool,
     except urllib.error.HTTPError as error:
         ended = error.code == 416  # the part is as long as the file, or longer
         again = ended or error.code in BUSY or error.code >= 500
-        reason = f"{url} answered {error.code} {error.reason}"
+        reason = f"{url} answered {error.code} {' '.join(str(error.reason).split())}"
     except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
         no_network = isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) == errno.ENETUNREACH
@@ -127,7 +127,8 @@ def _get(url: str, part: Path, timeout: float) -> None:
                     while chunk:
                         chunk = chunk[file.write(chunk) :]
                 if file.tell() > LARGEST:
-                    raise ConnectionError(f"the server sends without end: {file.tell()} bytes")
+                    _cut(part)
+                    raise ConnectionError(f"the server sends without end: more than {LARGEST:,} bytes")
                 if time.monotonic() - since > timeout:
                     if got < SLOWEST * timeout:
                         raise ConnectionError(f"fewer than {SLOWEST} bytes a second came")
