@@ -11,7 +11,7 @@ from typing import Any
 
 from conftest import ROOT
 
-# No distortion and no average, and steps in proportion to the gradient: two processes do the same sums in another order.
+# No distortion, no average, steps in proportion to the gradient: two processes do the same sums in another order.
 PLAIN = (
     *("train", "mnist-mlp", "--data", "sample", "--hidden", "64", "--epochs", "2", "--ema", "0"),
     *("--rotation", "0", "--scale", "0", "--shear", "0", "--shift", "0", "--elastic", "0"),

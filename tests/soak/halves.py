@@ -1,4 +1,4 @@
-"""What a worker does to compare the gradient of its half of a batch, averaged over both halves, with the whole one's."""
+"""What a worker does to compare the gradient of its half of a batch, averaged over the halves, with the whole one's."""
 
 from __future__ import annotations
 
