@@ -259,12 +259,14 @@ def graph(model: nn.Module, size: tuple[int, int], threshold: float, meta: dict[
     # Pictures of up to 4:3, most photos, keep the scale the detector was trained at; longer ones are made smaller.
     side = -(-min(size[1], size[0] * 4 // 3) // STRIDE) * STRIDE
     fill = list(getattr(getattr(model, "transform", None), "image_mean", [0.5] * 3))
-    reading = f"upright (EXIF), RGB, divided by 255; shorter side scaled to {size[0]} (bilinear), less where the longer "
+    reading = (
+        f"upright (EXIF), RGB, divided by 255; shorter side scaled to {size[0]} (bilinear), less where the longer "
+    )
     facts = {
         "preprocessing": f"{reading}one would have more than {side}; put into the upper left corner of a square of "
         f"{side}×{side} that is filled with input.fill; normalising is inside",
-        "answer": f"boxes (left, top, right, bottom) scaled back and cut at the picture's edge; scores from {threshold}; "
-        f"of boxes that overlap by {ALIKE} or more the surest",
+        "answer": "boxes (left, top, right, bottom) scaled back and cut at the picture's edge; scores from "
+        f"{threshold}; of boxes that overlap by {ALIKE} or more the surest",
         "labels": ["(ground)", *meta["classes"]],
         "input": {
             **{"layout": "NCHW", "colours": "RGB", "size": [side, side], "scale": 1 / 255, "mean": [0.0], "std": [1.0]},

@@ -77,7 +77,14 @@ def graph(model: nn.Module, size: int, meta: dict[str, Any]) -> Graph:
         "answer": "mean of the scores of the photo and of its mirror image, mirrored back; scaled to the photo's size "
         "(bilinear); above 0 is pet, the sigmoid says how surely",
         "labels": meta["classes"],
-        "input": {"layout": "NCHW", "colours": "RGB", "size": [size, size], "scale": 1 / 255, "mean": [0.0], "std": [1.0]},
+        "input": {
+            "layout": "NCHW",
+            "colours": "RGB",
+            "size": [size, size],
+            "scale": 1 / 255,
+            "mean": [0.0],
+            "std": [1.0],
+        },
     }
     return Graph(model, torch.rand(2, 3, size, size), "photos", ("mask",), {0: "batch"}, facts)
 

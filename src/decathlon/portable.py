@@ -54,14 +54,14 @@ class Session(nn.Module):
     Args:
         run: From an array to the arrays of all outputs.
         facts: As in `Graph`.
-        shares: Where a forest reads the output: what it gives for codes (N, code), float (N, classes).
+        shares: Where a forest reads the output, what it gives for codes (N, code): float (N, classes).
     """
 
     def __init__(
         self,
         run: Callable[[np.ndarray], list[np.ndarray]],
         facts: dict[str, Any],
-        shares: Callable[[np.ndarray], np.ndarray] | None = None,
+        shares: Any = None,
     ) -> None:
         super().__init__()
         self.run, self.facts, self.shares = run, facts, shares
@@ -119,8 +119,8 @@ def open_file(path: Path, task: Task, threads: int = 0) -> Opened:
 def parsed(path: Path) -> Any:
     """Read an ONNX file as the message it is. No other file is ever opened for it.
 
-    onnxruntime would follow the paths of tensors that lie in other files. What export writes is one whole file, so a
-    tensor that lies elsewhere, be it beside the file or at ../../anything, is a reason to refuse it.
+    Tensors of an ONNX file may lie in other files, and onnxruntime 1.32 reads those within the file's own folder. What
+    export writes is one whole file, so a tensor that lies elsewhere, there or at ../../anything, is a reason to refuse.
 
     Raises:
         FileNotFoundError, ValueError: As `open_file`.
