@@ -53,8 +53,8 @@ def facts(length: int, least: int) -> dict[str, Any]:
     """
     return {
         "preprocessing": f"lower case; words are what {WORD.pattern} finds; of more than {length} the first and the "
-        f"last {length // 2}; numbered from 2 in the order of meta.words, 1 is a word that is not there; 0 fills up rows of "
-        f"a batch; a row is as long as the longest text of its batch, or {least}",
+        f"last {length // 2}; numbered from 2 in the order of meta.words, 1 is a word that is not there; 0 fills up "
+        f"rows of a batch; a row is as long as the longest text of its batch, or {least}",
         "answer": "softmax over the scores; the likeliest label; words: how much each spoke for each label",
         "input": {"length": length, "least": least, "unknown": UNKNOWN, "pad": PAD},
     }
