@@ -92,7 +92,7 @@ def test_wrong_commands_end_with_2(command: list[str], words: list[str], decathl
         (["train", "mnist-mlp", "--data", "no/such/folder"], ["no/such/folder", "sample"]),
         (["train", "mnist-mlp", "--resume", "nowhere"], ["nowhere", "no run folder"]),
         (["evaluate", "nowhere"], ["nowhere", "no run folder"]),
-        (["predict", "mnist-mlp", "x.png"], ["no finished run", "decathlon train mnist-mlp"]),
+        (["predict", "mnist-mlp", "x.png", "--run", "latest"], ["no finished run", "decathlon train mnist-mlp"]),
         (["report", "nowhere"], ["nowhere"]),
         (["scoreboard"], ["no folder results"]),
     ],
@@ -193,12 +193,12 @@ def test_all_goes_on_after_a_failure(decathlon: Command, monkeypatch: pytest.Mon
     assert f"failed: {', '.join(task_ids())}" in answer.error
 
 
-def test_predict_takes_the_newest_run(decathlon: Command, tmp_path: Path) -> None:
+def test_predict_takes_the_latest_run(decathlon: Command, tmp_path: Path) -> None:
     from inputs import digit
 
     for seed in ("0", "1"):
         assert decathlon("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--seed", seed).status == 0
-    answer = decathlon("predict", "mnist-mlp", digit(tmp_path))
+    answer = decathlon("predict", "mnist-mlp", digit(tmp_path), "--run", "latest")
     assert answer.status == 0, answer.err
     assert "seed1" in answer.err
     assert "looks inverted" in answer.out

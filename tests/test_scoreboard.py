@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, Command
 
+from decathlon.recipe import task_ids
 from decathlon.scoreboard import BEGIN, END, rows, words
 
 
@@ -131,3 +133,11 @@ def test_committed_results_are_whole() -> None:
         assert found["commit"], path
         assert not found["commit"].endswith("+"), f"{path} was measured with changes that were not committed"
         assert found["value"] == found["metrics"][found["metric"]]
+
+
+def test_the_page_links_each_task_to_its_docs(decathlon: Command, tmp_path: Path) -> None:
+    answer = decathlon("scoreboard", "--results", ROOT / "results", "--html", "pages/board.html")
+    assert answer.status == 0, answer.err
+    links = re.findall(r'href="([^"]+)"', Path("pages/board.html").read_text())
+    assert {Path(link).stem for link in links} == set(task_ids())
+    assert all((tmp_path / "pages" / link).exists() for link in links)

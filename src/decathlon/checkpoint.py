@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from decathlon import run
-from decathlon.data import say
+from decathlon.data import files, say
+
+Found = tuple[dict[str, Tensor], dict[str, Any]]  # what `load` gives: tensors by name, and plain values
 
 
 @dataclass
@@ -29,46 +34,71 @@ class State:
 def pack(
     model: nn.Module, average: nn.Module, optimizers: list[torch.optim.Optimizer], sums: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """All tensors of a checkpoint under one flat set of names."""
-    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    """All tensors of a checkpoint under one flat set of names. All processes call it, to put their shares together."""
+    tensors = {f"model/{name}": tensor for name, tensor in entire(model.state_dict()).items()}
     if average is not model:
         tensors |= {f"average/{name}": tensor for name, tensor in average.state_dict().items()}
     for which, optimizer in enumerate(optimizers):
         for number, entry in optimizer.state_dict()["state"].items():
-            values = {name: torch.as_tensor(value) for name, value in entry.items() if value is not None}
+            values = {name: torch.as_tensor(value) for name, value in entire(entry).items() if value is not None}
             tensors |= {f"optimizer/{which}/{number}/{name}": value for name, value in values.items()}
     return tensors | {f"sums/{name}": tensor for name, tensor in sums.items()}
 
 
-def restore(
-    found: tuple[dict[str, Tensor], dict[str, Any]],
-    model: nn.Module,
-    average: nn.Module,
-    optimizers: list[torch.optim.Optimizer],
-) -> tuple[State, dict[str, Tensor]]:
-    """The inverse of `pack`."""
+def entire(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values, those whole of which each process has a share only."""
+    return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in values.items()}
+
+
+def restore(found: Found, model: nn.Module, average: nn.Module) -> tuple[State, dict[str, Tensor]]:
+    """The inverse of `pack`, but for the optimisers: weights come before they are divided, optimisers after.
+
+    Raises:
+        ValueError: The checkpoint is of another network.
+    """
     tensors, values = found
+    with _of_another_network(values):
+        model.load_state_dict(_part(tensors, "model/"))
+        if average is not model:
+            average.load_state_dict(_part(tensors, "average/"))
+    state = State(**{name: values[name] for name in asdict(State())})
+    device = next(model.parameters()).device
+    return state, {name: tensor.to(device) for name, tensor in _part(tensors, "sums/").items()}
 
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
-    model.load_state_dict(part("model/"))
-    if average is not model:
-        average.load_state_dict(part("average/"))
+def restore_optimizers(found: Found, optimizers: list[torch.optim.Optimizer]) -> None:
+    """The rest of the inverse of `pack`. Raises ValueError, as `restore`, for the checkpoint of another network."""
+    with _of_another_network(found[1]):
+        _restore_optimizers(found, optimizers)
+
+
+@contextmanager
+def _of_another_network(values: dict[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"checkpoint {values.get('file')} is of another network: {reason}") from None
+
+
+def _restore_optimizers(found: Found, optimizers: list[torch.optim.Optimizer]) -> None:
     for which, optimizer in enumerate(optimizers):
         entries: dict[int, dict[str, Any]] = {}
-        for name, tensor in part(f"optimizer/{which}/").items():
+        for name, tensor in _part(found[0], f"optimizer/{which}/").items():
             number, _, key = name.partition("/")
             lazy = isinstance(optimizer, torch.optim.SparseAdam) and key == "step"  # which counts in a plain number
             entries.setdefault(int(number), {})[key] = tensor.item() if lazy else tensor
         optimizer.load_state_dict(optimizer.state_dict() | {"state": entries})
         for parameter, entry in optimizer.state.items():  # fused steps need the memory layout of the parameter
             for key, value in entry.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                if isinstance(parameter, DTensor) and value.shape == parameter.shape:
+                    entry[key] = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+                elif isinstance(value, Tensor) and value.shape == parameter.shape:
                     entry[key] = torch.empty_like(parameter).copy_(value)
-    state = State(**{name: values[name] for name in asdict(State())})
-    device = next(model.parameters()).device
-    return state, {name: tensor.to(device) for name, tensor in part("sums/").items()}
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def save(folder: Path, tensors: dict[str, Tensor], state: State, task_id: str) -> None:
@@ -92,12 +122,19 @@ def load(folder: Path, task_id: str) -> tuple[dict[str, Tensor], dict[str, Any]]
         weights = path.with_suffix(".safetensors")
         try:
             state = run.read_json(path)
-            if state["task"] == task_id and weights.exists() and state["sha256"] == _sha256(weights):
-                return load_file(weights), state
-        except (ValueError, KeyError):
+            if state["task"] == task_id and state["sha256"] == _sha256(weights) and _makes_sense(state):
+                return run.load_weights(weights), state | {"file": str(weights)}
+        except (ValueError, KeyError, OSError):
             pass
         say(f"checkpoint {weights} is damaged: looking for the one before")
     return None
+
+
+def _makes_sense(state: dict[str, Any]) -> bool:
+    """Whether the counts are whole numbers, and the seconds numbers, from 0."""
+    counts = all(type(state[name]) is int and state[name] >= 0 for name in ("epoch", "batch", "step"))
+    seconds = (state["train_seconds"], 0.0 if state["seconds_to_bar"] is None else state["seconds_to_bar"])
+    return counts and all(type(value) in (int, float) and 0 <= value < math.inf for value in seconds)
 
 
 def last(folder: Path) -> Path | None:
@@ -107,7 +144,7 @@ def last(folder: Path) -> Path | None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with files.plain(path).open("rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):
             digest.update(chunk)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,7 +25,7 @@ HELP = """usage: decathlon COMMAND [OPTIONS]
   list                    the tasks: network, data, metric, bar
   train TASK              train, measure on the test split, leave a run folder
   pretrain TASK           train the encoder that a task builds on (imdb-roberta)
-  evaluate RUN            measure a run's network again
+  evaluate RUN            measure a run's network again, or with a task's name the weights that ship
   predict TASK INPUT…     ask a trained network
   export TASK             write a trained network as an ONNX file, checked against PyTorch
   all                     train every task in turn, then show the scoreboard
@@ -67,8 +68,10 @@ def run_command(argv: list[str]) -> int:
         text = one_line(error)
         if not isinstance(error, (ValueError, OSError, RuntimeError, FloatingPointError, KeyboardInterrupt)):
             text = f"{type(error).__name__}: {text} (--debug shows where)"
-        if other_process_failed(error):
-            return 1  # which says why
+        if isinstance(error, RuntimeError) and os.environ.get("WORLD_SIZE", "1") != "1":
+            from decathlon import processes
+
+            text = processes.farewell() if processes.lost(error) else text
         print(f"decathlon: {text}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
 
@@ -76,11 +79,6 @@ def run_command(argv: list[str]) -> int:
 def one_line(error: BaseException) -> str:
     """What went wrong, without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def other_process_failed(error: BaseException) -> bool:
-    """Whether this process only lost its connection to one that failed."""
-    return isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error))
 
 
 def list_command(args: list[str]) -> int:
@@ -154,7 +152,7 @@ class Evaluate(Common):
     """Measure a run's network again."""
 
     run: Positional[str] = ""
-    """a finished run folder"""
+    """a finished run folder, or a task: the weights that ship"""
     data_dir: str | None = None
     """folder of the official data; default: as in training"""
 
@@ -163,10 +161,11 @@ def evaluate_command(args: list[str]) -> int:
     """`decathlon evaluate RUN`."""
     options = parse(Evaluate, args, "evaluate")
     if not options.run:
-        raise UsageError("decathlon evaluate needs a run folder: runs/TASK/…")
+        raise UsageError("decathlon evaluate needs a run folder, runs/TASK/…, or a task")
+    from decathlon import shipped
     from decathlon.train import evaluate
 
-    result = evaluate(Path(options.run), options.data_dir)
+    result = evaluate(shipped.folder(options.run) or Path(options.run), options.data_dir)
     show(result, options.json, lambda: print_result(result))
     return 0
 
@@ -178,7 +177,7 @@ class Predict(Common):
     inputs: Positional[tuple[str, ...]] = ()
     """what the task takes: picture files, or for imdb-… a text, a file with one a line, or - for input"""
     run: str | None = None
-    """a finished run folder; default: the newest of the task under runs/"""
+    """a finished run folder, or latest: the newest of the task under runs/; default: the weights that ship"""
     onnx: str | None = None
     """a file that decathlon export wrote, to be asked instead of a run"""
 
@@ -202,11 +201,15 @@ def predict_command(args: list[str]) -> int:
         say(f"{task_id} as trained on {opened.data}, by onnxruntime from {options.onnx}")
         answers = opened.task.predict(opened.network, list(options.inputs), opened.recipe, opened.meta)
     else:
+        from decathlon import shipped
         from decathlon.train import find_run, load_run
 
         folder = find_run(task_id, options.run)
         loaded = load_run(folder)
-        say(f"{task_id} as trained on {loaded.config['data']} in {folder}")
+        if options.run is None and shipped.folder(task_id):
+            say(shipped.words(shipped.card(task_id)))
+        else:
+            say(f"{task_id} as trained on {loaded.config['data']} in {folder}")
         answers = loaded.task.predict(loaded.model, list(options.inputs), loaded.recipe, loaded.config["meta"])
     show(answers, options.json, lambda: print_answers(answers))
     return 0
@@ -347,7 +350,9 @@ def scoreboard_command(args: list[str]) -> int:
     options = parse(Scoreboard, args, "scoreboard")
     from decathlon import scoreboard
 
-    rows = scoreboard.rows(scoreboard.read(Path(options.results)))
+    pages = Path(options.results).parent / "docs" / "tasks"
+    links = {page.stem: os.path.relpath(page, Path(options.html or ".").parent) for page in pages.glob("*.md")}
+    rows = scoreboard.rows(scoreboard.read(Path(options.results)), links)
     if options.html:
         from decathlon import report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from decathlon import run
 from decathlon.data import Split
 from decathlon.metrics import confusion, worst
 
-matplotlib.use("agg")  # no screen needed
+if "MPLBACKEND" not in os.environ:  # notebooks set it, to show figures in the page
+    matplotlib.use("agg")  # no screen needed
 INK, LINE, SECOND = "#1f2933", "#2563eb", "#d97706"
 
 

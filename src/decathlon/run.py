@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from decathlon.data import files
 from decathlon.recipe import UsageError
 
 PACKAGES = (
@@ -63,7 +64,7 @@ def write_text(path: Path, text: str) -> Path:
     """Write beside and move into place, so that the file is never half there."""
     part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8")
         return part.replace(path)
     except OSError:
         part.unlink(missing_ok=True)
@@ -83,11 +84,11 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: It is something else.
     """
     try:
-        value = json.loads(path.read_text())
+        value = files.from_json(files.text(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path.parent} is no run folder: it has no {path.name}") from None
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+        raise ValueError(f"{path} is damaged: {str(error).removeprefix(f'{path} ')}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} is damaged: it holds no object")
     return value
@@ -100,14 +101,20 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a .jsonl file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The lines of a .jsonl file; none where there is no file. Raises ValueError where one is no object."""
+    try:
+        found = [files.from_json(line) for line in files.text(path).splitlines()] if path.exists() else []
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {str(error).removeprefix(f'{path} ')}") from None
+    if not all(isinstance(line, dict) for line in found):
+        raise ValueError(f"{path} is damaged: a line of it holds no object")
+    return found
 
 
 def keep_lines(path: Path, count: int) -> None:
     """Drop what a .jsonl file holds beyond its first `count` lines: it was written after the checkpoint."""
     if path.exists():
-        write_text(path, "".join(path.read_text().splitlines(keepends=True)[:count]))
+        write_text(path, "".join(files.text(path).splitlines(keepends=True)[:count]))
 
 
 def peak_memory(device: torch.device) -> int:
@@ -173,6 +180,6 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         raise FileNotFoundError(f"{path.parent} has no {path.name}: the training did not finish; continue it: --resume")
     try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+        return load_file(files.plain(path))
+    except Exception as error:  # a damaged header, a type that torch lacks: each in its own way
+        raise ValueError(f"{path} is damaged: {' '.join(str(error).split()) or type(error).__name__}") from None

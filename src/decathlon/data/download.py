@@ -15,6 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from decathlon.data import files
+
 CHUNK = 1 << 16
 DISK = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EDQUOT)  # not the network's fault
 TRIES = 4  # of each address
@@ -24,7 +26,7 @@ TIMEOUT = 20  # seconds without a byte until the connection counts as dead
 def md5(path: Path) -> str:
     """MD5 of a file: what the data sets' publishers give. It finds damage; it is no protection against forgery."""
     digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
+    with files.plain(path).open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

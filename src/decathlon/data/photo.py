@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from decathlon.data import files as files_
 from decathlon.data import say
 from decathlon.data.digit import open_image
 
@@ -114,6 +115,7 @@ def listed(path: Path) -> Folder:
     """
     sides = [side for side in SIDES if (path / side).is_dir()] if (path / "train").is_dir() else [""]
     classes = _folders(path / sides[0])
+    files_.class_names(classes, path / sides[0])
     if len(classes) < 2:
         held = ", ".join(classes) or "none"
         raise ValueError(

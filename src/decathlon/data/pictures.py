@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,15 +17,14 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from decathlon.data import say
+from decathlon.data import cache, say
 from decathlon.data.annotations import Annotation
-from decathlon.data.digit import open_image
+from decathlon.data.digit import held, open_image
 from decathlon.data.photo import in_colour
 
 VERSION = "1"  # of what the cache holds: raise it when reading changes
 THREADS = 2  # decoding holds Python's lock in part: more bring nothing
 ALIKE = 0.02  # by which two aspect ratios may differ and count as the same
-ORIENTATION = 0x0112  # of EXIF
 
 
 @dataclass(frozen=True)
@@ -77,10 +74,8 @@ def read(path: Path) -> tuple[Image.Image, int]:
         FileNotFoundError, ValueError: As `open_image`.
     """
     image = open_image(str(path))
-    with Image.open(path) as raw:
-        orientation = raw.getexif().get(ORIENTATION, 1)
     try:
-        return in_colour(image), orientation if orientation in range(1, 9) else 1
+        return in_colour(image), held(path)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be brought into colour: {error}") from None
 
@@ -249,7 +244,7 @@ def cached(path: Path, make: Callable[[Path], Pictures]) -> Pictures:
     if tables.exists():
         try:
             return _opened(tables, bytes_)
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        except Exception:  # damaged bytes fail in any way
             say(f"{path} is damaged: making it again")
     parts = [kept.with_name(f"{kept.name}.{os.getpid()}.part") for kept in (bytes_, tables)]
     try:
@@ -270,8 +265,7 @@ def cached(path: Path, make: Callable[[Path], Pictures]) -> Pictures:
 
 
 def _opened(tables: Path, bytes_: Path) -> Pictures:
-    with tables.open("rb") as opened, np.load(opened) as file:  # its checksums are verified, too
-        kept = {name: file[name] for name in file.files}
+    kept = cache.opened(tables)
     if bytes_.stat().st_size != kept["offsets"][-1]:
         raise ValueError("the pixels were cut short")
     return Pictures(pixels=np.memmap(bytes_, np.uint8, "r"), **kept)

@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
 PAD, UNKNOWN = 0, 1  # the numbers of no word at all, and of a word that is not in the vocabulary
+LETTERS = 64  # of the longest word that can have a vector: tables of words are as wide as the longest
 LONGEST = 100_000  # characters of a text that are read: the rest of a longer one is cut from its middle
 
 
@@ -28,7 +29,7 @@ def vocabulary(texts: Iterable[Sequence[str]], size: int, least: int) -> list[st
     """The most frequent words, those that occur `least` times or more."""
     counts: Counter[str] = Counter()
     for words in texts:
-        counts.update(words)
+        counts.update(word for word in words if len(word) <= LETTERS)
     return [word for word, count in counts.most_common(size) if count >= least]
 
 
