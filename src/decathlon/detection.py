@@ -205,8 +205,8 @@ def seen(model: nn.Module, pixels: Tensor) -> Target:
         with torch.no_grad():
             (output,) = model.eval()([to_float(pixels.to(device))])
         return output
-    told, high, wide = model.facts["input"], *pixels.shape[1:]
-    canvas, size = letterboxed(to_float(pixels), told["shorter"], told["size"][0], told["fill"])
+    high, wide = pixels.shape[1:]
+    canvas, size = letterboxed(to_float(pixels), model.told("shorter"), model.told("size")[0], model.told("fill"))
     boxes, labels, scores = model(canvas)
     if len(labels) and not 1 <= int(labels.min()) <= int(labels.max()) < len(model.facts["labels"]):
         raise ValueError("the file is damaged: it gives labels that have no name")

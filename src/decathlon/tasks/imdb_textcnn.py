@@ -209,7 +209,7 @@ def answer(model: nn.Module, text: str, recipe: Recipe, meta: dict[str, Any]) ->
 def told(model: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Scores of texts (N, L), and how much each word spoke for each class: zeros for a network that does not tell."""
     if isinstance(model, Session):
-        tokens = cut(tokens, model.facts["input"]["least"])
+        tokens = cut(tokens, model.told("least"))
     with torch.no_grad():
         found = model.told(tokens) if isinstance(model, TextCNN) else model(tokens)
     return found if isinstance(found, tuple) else (found, torch.zeros(*found.shape, tokens.shape[1]))
