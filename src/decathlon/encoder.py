@@ -221,7 +221,14 @@ def written(session: Session) -> Encoder:
     try:
         start, end = (int(number) for number in told["ends"])
         return Encoder(
-            str(told["encoder"]), "", session, Tokenizer.from_str(tokenizer), int(told["length"]), (), "", (start, end)
+            str(told["encoder"]),
+            "",
+            session,
+            Tokenizer.from_str(str(tokenizer)),
+            int(told["length"]),
+            (),
+            "",
+            (start, end),
         )
     except Exception as error:  # tokenizers has errors of its own
         raise ValueError(f"the file's entries 'input' and 'tokenizer' are damaged: {error}") from None
