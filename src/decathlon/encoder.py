@@ -160,10 +160,10 @@ def checked_config(folder: Path) -> Any:
     wrong = [name for name, tensor in asked.items() if there.get(name) != tuple(tensor.shape)]
     if wrong:
         raise Lacking(f"lacks {len(wrong)} of the weights its config.json asks for: {wrong[0]}")
-    special = (config.bos_token_id, config.eos_token_id, config.pad_token_id)
+    special: Any = (config.bos_token_id, config.eos_token_id, config.pad_token_id)
     if not all(type(one) is int and 0 <= one < config.vocab_size for one in special):
         raise ValueError(f"its special pieces {special} are none of its {config.vocab_size}")
-    if config.max_position_embeddings - config.pad_token_id - 1 < 3:
+    if config.max_position_embeddings - special[2] - 1 < 3:
         raise ValueError(f"it has {config.max_position_embeddings} positions, too few for a piece")
     return config
 
