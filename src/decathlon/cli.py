@@ -34,6 +34,7 @@ HELP = """usage: decathlon COMMAND [OPTIONS]
   scoreboard              mean ± deviation of the committed results
   report RUN              write a run's HTML page again
   data                    where the data sets are looked for; fetch them
+  demo                    a page in your browser on which every task answers
 
 tasks: {tasks}
 
@@ -422,6 +423,33 @@ def data_command(args: list[str]) -> int:
     return 1 if options.download and not all(row["found"] for row in rows) else 0
 
 
+@dataclass(frozen=True)
+class Demo(Common):
+    """A page in your browser on which every task answers, until Ctrl-C."""
+
+    host: str = "127.0.0.1"
+    """address to listen at; the default is this machine alone"""
+    port: int = 7860
+    """port to listen at; 0 for any that is free"""
+    no_browser: bool = False
+    """do not open the browser"""
+
+
+def demo_command(args: list[str]) -> int:
+    """`decathlon demo`."""
+    options = parse(Demo, args, "demo")
+    if not 0 <= options.port <= 65535:
+        raise UsageError("--port must be from 0 to 65535")
+    from importlib.util import find_spec
+
+    if find_spec("gradio") is None:
+        raise RuntimeError("the demo needs Gradio: pip install 'decathlon[demo]'")
+    from decathlon.demo import server
+
+    server.serve(options.host, options.port, not options.no_browser)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": list_command,
     "train": train_command,
@@ -434,4 +462,5 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "scoreboard": scoreboard_command,
     "report": report_command,
     "data": data_command,
+    "demo": demo_command,
 }
