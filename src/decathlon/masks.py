@@ -10,13 +10,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from decathlon import metrics
 from decathlon.augment import to_float
 from decathlon.data.digit import open_image
 from decathlon.data.pets import Pets, scaled
 from decathlon.data.photo import in_colour
+from decathlon.portable import Graph
 
 BATCH = 32  # photos at once: more is no faster
 KINDS = ("mask", "overlay", "cutout")
@@ -67,6 +68,25 @@ def answers(model: Scorer, inputs: list[str], size: int, what: str, folder: Path
         words = f"{what} on {100 * share:.1f} % of the picture"
         found.append({"input": path, "label": words, "share": share, **dict(zip(KINDS, names, strict=True))})
     return found
+
+
+def graph(model: nn.Module, size: int, meta: dict[str, Any]) -> Graph:
+    """A network from photos (N, 3, size, size) to scores (N, 1, size, size), to be written as ONNX."""
+    facts = {
+        "preprocessing": f"upright (EXIF), RGB, stretched to {size}×{size} (bilinear, antialiased); then divide by 255",
+        "answer": "mean of the scores of the photo and of its mirror image, mirrored back; scaled to the photo's size "
+        "(bilinear); above 0 is pet, the sigmoid says how surely",
+        "labels": meta["classes"],
+        "input": {
+            "layout": "NCHW",
+            "colours": "RGB",
+            "size": [size, size],
+            "scale": 1 / 255,
+            "mean": [0.0],
+            "std": [1.0],
+        },
+    }
+    return Graph(model, torch.rand(2, 3, size, size), "photos", ("mask",), {0: "batch"}, facts)
 
 
 def write(image: Image.Image, pet: np.ndarray, stem: str, folder: Path) -> list[Path]:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import shutil
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from decathlon import plots, report, run, shipped
+from decathlon import guard, plots, processes, report, run, shipped
 from decathlon.checkpoint import State
 from decathlon.data import Data, Epoch, say, source, steps_per_epoch, stream
 from decathlon.fit import fit, measure
-from decathlon.recipe import Recipe, Task, UsageError, differences, from_dict, get_task, to_dict
+from decathlon.own import load_network
+from decathlon.recipe import PRETRAINING, Recipe, Task, UsageError, differences, from_dict, get_task, to_dict
+
+PRINTED = ("metrics", "broken_rules", "passed")  # what a summary must have to be shown
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class Options:
     out: str | None = None
     """make this the run folder; default: runs/TASK/TIME-seedN"""
     devices: int = 1
-    """processes, a GPU or a share of the CPU each"""
+    """processes, a GPU or a share of the CPU each; leave it out under torchrun, which has started them"""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """of several processes: each has all weights, or (decathlon pretrain) a share of them, for what fits in none"""
     model: str | None = None
     """train your own network instead: FILE.py:function"""
     until_bar: bool = False
@@ -57,23 +60,25 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
         FloatingPointError, Interrupted, OSError: The training broke off; its last checkpoint stays.
     """
     task = get_task(task_id)
-    folder, network_file = None, options.model
+    folder, network_file, told = None, options.model, options
     if options.resume:
         folder, recipe, options = resumed(task, options)
         if (folder / "summary.json").exists():
             say(f"{folder} is finished already: nothing to resume")
-            return run.read_json(folder / "summary.json") | {"folder": str(folder)}
+            return guard.summary(folder / "summary.json", PRINTED) | {"folder": str(folder)}
         network_file = f"{folder / 'model.py'}:{options.model.rpartition(':')[2]}" if options.model else None
     where = source(options.data, options.data_dir, not options.dry_run)
     bar = task.CARD.bar if where.kind != "own" else None  # the bar is for the task's own data
     if options.until_bar and bar is None:
         raise UsageError("--until-bar: there is no bar for this task on this data")
-    if not 1 <= options.devices <= recipe.batch_size:
-        raise UsageError(f"--devices must be from 1 to the batch size, {recipe.batch_size}")
-    fabric = Fabric(accelerator="auto", devices=options.devices, precision=recipe.precision)
-    fabric.launch()
+    processes.check(options.strategy, options.devices, recipe, task_id.endswith(PRETRAINING))
+    if options.devices > 1 and not processes.started():
+        return processes.together(options.devices, train, task_id, recipe, told)
+    fabric = processes.fabric(recipe.precision, options.strategy)
     with fabric.rank_zero_first():
         data = task.load(where, recipe)
+    if len(data.train) < fabric.world_size:
+        raise UsageError(f"--devices must be at most {len(data.train)}, the number of training examples")
     if folder is not None:
         check_meta(folder, data)
     torch.manual_seed(stream(recipe.seed))
@@ -90,9 +95,11 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
         folder = start_folder(task, recipe, options, data, fabric)
     elif fabric.is_global_zero:
         note_environment(folder, fabric)
-    kept, state = fit(task, model, data, recipe, folder, fabric, bar, options.until_bar, bool(options.resume))
-    summary = finish(task, kept, data, recipe, folder, fabric, state, bar, broken)
-    fabric.barrier()
+    try:
+        kept, state = fit(task, model, data, recipe, folder, fabric, bar, options.until_bar, bool(options.resume))
+        summary = finish(task, kept, data, recipe, folder, fabric, state, bar, broken)
+    except OSError as error:  # a full disk, for one
+        raise OSError(f"{error}; then go on where the training was: --resume {folder}") from error
     return summary | {"folder": str(folder)}
 
 
@@ -100,11 +107,13 @@ def resumed(task: Task, options: Options) -> tuple[Path, Recipe, Options]:
     """Folder, recipe and options of the run to go on with: its own, but for where the data lies."""
     assert options.resume is not None
     folder = Path(options.resume)
-    config = run.read_json(folder / "config.json")
-    if config.get("task") != task.CARD.id:
-        raise UsageError(f"{folder} is a run of {config.get('task')}, not of {task.CARD.id}")
-    kept = config["options"]
-    recipe = from_dict(base_recipe(task, kept["data"]), config["recipe"])
+    config = guard.config(folder)
+    if config["task"] != task.CARD.id:
+        raise UsageError(f"{folder} is a run of {config['task']}, not of {task.CARD.id}")
+    kept = {name: value for name, value in config["options"].items() if name in vars(options)}
+    if kept["model"]:
+        guard.own_code(folder / "model.py")
+    recipe = recipe_of(task, config, folder)
     told = {"resume": options.resume, "dry_run": options.dry_run, "data_dir": options.data_dir or kept["data_dir"]}
     return folder, recipe, Options(**(kept | told))
 
@@ -122,36 +131,12 @@ def base_recipe(task: Task, data: str) -> Recipe:
     return task.sample_recipe() if data == "sample" else task.recipe()
 
 
-def load_network(where: str) -> nn.Module:
-    """Call the function that `FILE.py:function` names.
-
-    Raises:
-        UsageError: There is no such file or function.
-        ValueError: It failed, or gave something that is no network.
-    """
-    file, _, function = where.rpartition(":")
-    path = Path(file)
-    if not file or not path.is_file():
-        raise UsageError(f"--model {where}: give FILE.py:function; there is no file {file or where!r}")
-    spec = importlib.util.spec_from_file_location(f"decathlon_user_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"--model {where}: {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there for their module
+def recipe_of(task: Task, config: dict[str, Any], folder: Path) -> Recipe:
+    """The recipe that a run's config.json holds. Raises ValueError, naming it, for one that no training has written."""
     try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, function):
-            raise UsageError(f"--model {where}: {path} has no function {function!r}")
-        network = getattr(module, function)()
-    except UsageError:
-        raise
-    except Exception as error:
-        raise ValueError(f"--model {where} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"--model {where} gave a {type(network).__name__}, not a torch.nn.Module")
-    if not count(network):
-        raise ValueError(f"--model {where} gave a network without parameters: there is nothing to train")
-    return network
+        return from_dict(base_recipe(task, config["options"]["data"]), config["recipe"])
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged: {error}") from None
 
 
 def make_plan(
@@ -217,15 +202,18 @@ def start_folder(task: Task, recipe: Recipe, options: Options, data: Data, fabri
     if fabric.is_global_zero:
         folder = run.new_folder(task.CARD.id, recipe.seed, options.out)
         asked = {k: v for k, v in vars(options).items() if k not in ("resume", "dry_run", "out")}
+        asked["devices"] = fabric.world_size
         if options.data not in ("official", "sample"):
             asked["data"] = str(Path(options.data).resolve())  # the run may be evaluated from elsewhere
         if options.data_dir:
             asked["data_dir"] = str(Path(options.data_dir).expanduser().resolve())
         config = {"task": task.CARD.id, "recipe": to_dict(recipe), "options": asked}
-        run.write_json(folder / "config.json", config | {"data": data.name, "meta": data.meta})
-        run.write_json(folder / "environment.json", run.environment(fabric.device))
         if options.model:
             shutil.copyfile(options.model.rpartition(":")[0], folder / "model.py")
+            guard.remember(folder / "model.py")
+        run.write_json(folder / "environment.json", run.environment(fabric.device))
+        # Last: a folder without it has not begun, and the same command may begin there.
+        run.write_json(folder / "config.json", config | {"data": data.name, "meta": data.meta})
     return cast(Path, fabric.broadcast(folder))
 
 
@@ -242,10 +230,34 @@ def finish(
 ) -> dict[str, Any]:
     """Measure on the test split (here, and nowhere else), keep the weights, draw the plots, write the summary."""
     metrics = measure(task, model, data, "test", recipe, fabric)
+    summary: dict[str, Any] = {}
+    with fabric.rank_zero_first():  # the others wait, however long it takes
+        if fabric.is_global_zero:  # another host need not see the folder
+            summary = summarise(task, model, data, recipe, folder, fabric, state, bar, broken, metrics)
+            run.save_weights(folder / "model.safetensors", model.state_dict())
+            draw(task, model, data, recipe, folder, bar)
+            report.write(folder, summary)
+            run.write_json(folder / "summary.json", summary)
+    return fabric.broadcast(summary)
+
+
+def summarise(
+    task: Task,
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    folder: Path,
+    fabric: Fabric,
+    state: State,
+    bar: float | None,
+    broken: list[str],
+    metrics: dict[str, float],
+) -> dict[str, Any]:
+    """What summary.json says."""
     config, environment = run.read_json(folder / "config.json"), run.read_json(folder / "environment.json")
     card, kind = task.CARD, source(config["options"]["data"]).kind
     value, network = metrics[card.metric], config["options"]["model"]
-    summary: dict[str, Any] = {
+    return {
         "task": card.id,
         "data": data.name,
         "split": "test",
@@ -270,12 +282,6 @@ def finish(
         "peak_memory_mib": run.peak_memory(fabric.device),
         **{name: environment[name] for name in ("device", "hardware", "threads", "commit", "versions")},
     }
-    if fabric.is_global_zero:
-        run.save_weights(folder / "model.safetensors", model.state_dict())
-        draw(task, model, data, recipe, folder, bar)
-        report.write(folder, summary)
-        run.write_json(folder / "summary.json", summary)
-    return summary
 
 
 def draw(task: Task, model: nn.Module, data: Data, recipe: Recipe, folder: Path, bar: float | None) -> None:
@@ -306,19 +312,13 @@ def load_run(folder: Path) -> Loaded:
         FileNotFoundError: It is no run folder, or one that has not finished.
         ValueError: It is damaged.
     """
-    config = run.read_json(folder / "config.json")
-    if not {"task", "recipe", "options", "meta"} <= set(config):
-        raise ValueError(f"{folder / 'config.json'} is damaged: it does not say task, recipe, options and meta")
+    config = guard.config(folder)
     task, options = get_task(config["task"]), config["options"]
-    recipe = from_dict(base_recipe(task, options["data"]), config["recipe"])
+    recipe = recipe_of(task, config, folder)
     weights = run.load_weights(folder / "model.safetensors")
     function = options["model"] and options["model"].rpartition(":")[2]
-    network = load_network(f"{folder / 'model.py'}:{function}") if function else None
-    model = task.model(recipe, config["meta"], None, network)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{folder / 'model.safetensors'} does not fit the network: {error}") from None
+    network = load_network(f"{guard.own_code(folder / 'model.py')}:{function}") if function else None
+    model = guard.built(lambda: task.model(recipe, config["meta"], None, network), weights, folder, network is None)
     return Loaded(task, model.eval(), recipe, config)
 
 
@@ -337,7 +337,7 @@ def load_data(folder: Path, loaded: Loaded, data_dir: str | None) -> Data:
 
 def check_meta(folder: Path, data: Data) -> None:
     """Raise ValueError where the data are not what the run in `folder` knows: other classes, another encoder."""
-    known = run.read_json(folder / "config.json")["meta"]
+    known = guard.config(folder)["meta"]
     for name, now in data.meta.items():
         if name in known and known[name] != now:
             before, after = (str(value)[:60] for value in (known[name], now))
@@ -377,7 +377,7 @@ def evaluate(folder: Path, data_dir: str | None) -> dict[str, Any]:
     fabric = Fabric(accelerator="auto", devices=1, precision=loaded.recipe.precision)
     data = load_data(folder, loaded, data_dir).to(fabric.device)
     metrics = measure(loaded.task, loaded.model.to(fabric.device), data, "test", loaded.recipe, fabric)
-    summary = run.read_json(folder / "summary.json")
+    summary = guard.summary(folder / "summary.json", PRINTED)
     value, bar = metrics[card.metric], summary["bar"]
     return summary | {
         "value": value,
