@@ -20,13 +20,11 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pytest
 from demo_server import PATIENCE, Demo, ask, file, functions, running, upload
 from PIL import Image, ImageDraw
 
 from decathlon.demo import examples
 
-pytest.importorskip("gradio", reason="the demo needs its extra")
 VISITORS = 20
 SECONDS = float(os.environ.get("DECATHLON_LOAD_SECONDS", "60"))
 STEADY = 1.1  # memory at the end by memory after the warm-up
