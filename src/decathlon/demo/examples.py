@@ -23,7 +23,7 @@ REVIEWS = [
 # The drawings, by the seed that makes them. The pets are ones that the network, which learned from photos, finds.
 THINGS = {"ship": 1, "airplane": 1, "automobile": 1, "horse": 1}
 PETS = (("dog", 14), ("cat", 14), ("dog", 39), ("cat", 0))
-SCENES = (1, 2, 3)
+SCENES = (11, 40, 45)
 PHOTOS = {"temple": "china.jpg", "flower": "flower.jpg"}
 
 
