@@ -82,9 +82,9 @@ def functions(url: str) -> dict[str, int]:
     return {names[target]: one["id"] for one in config["dependencies"] for target, _ in one["targets"]}
 
 
-def ask(client: httpx.Client, url: str, function: int, data: list[Any]) -> dict[str, Any]:
-    """One event as the page sends it: what the server says when it is done."""
-    session = secrets.token_hex(8)
+def ask(client: httpx.Client, url: str, function: int, data: list[Any], session: str = "") -> dict[str, Any]:
+    """One event as the page sends it: what the server says when it is done. A visitor has one session."""
+    session = session or secrets.token_hex(8)
     body = {"data": data, "fn_index": function, "session_hash": session}
     joined = client.post(f"{url}/gradio_api/queue/join", json=body, timeout=PATIENCE)
     if joined.status_code != 200:
