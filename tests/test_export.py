@@ -390,7 +390,7 @@ def test_difference_by_hand() -> None:
     one, other = [[0, 0, 10, 10], [5, 5, 20, 20]], [0.5, 0.4]
     assert export.difference(rows(one, other), rows(one[::-1], other[::-1]), export.DETECTIONS) == 0
     assert export.difference(rows(one, other), rows(one[:1], other[:1]), export.DETECTIONS) == float("inf")
-    assert export.difference(rows(one, other), rows([one[0]] * 2, other), export.DETECTIONS) == pytest.approx(0.5)
+    assert export.difference(rows(one, other), rows([one[0]] * 2, other), export.DETECTIONS) == pytest.approx(1)
     assert export.difference(rows([], []), rows([], []), export.DETECTIONS) == 0
     values = [np.array([[1.0, 20.0]])]
     assert export.difference(values, [values[0] + 0.2], ("scores",)) == pytest.approx(0.2 / 20.2)
