@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,10 +111,24 @@ def save(folder: Path, tensors: dict[str, Tensor], state: State, task_id: str) -
     place.mkdir(exist_ok=True)
     path = place / f"step-{state.step:08d}.safetensors"
     run.save_weights(path, tensors)
-    run.write_json(path.with_suffix(".json"), asdict(state) | {"task": task_id, "sha256": _sha256(path)})
-    for old in sorted(place.glob("step-*.json"))[:-2]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    told = asdict(state) | {"task": task_id, "sha256": _sha256(path)}
+    run.write_json(path.with_suffix(".json"), told | {"seal": _seal(told)})
+    _keep(place, sorted(place.glob("step-*.json"))[-2:])
+
+
+def forget(folder: Path, step: int) -> None:
+    """Drop what is later than this step: it is damaged, and must not be counted among the last two again."""
+    place = folder / "checkpoint"
+    if place.is_dir():
+        _keep(place, [path for path in place.glob("step-*.json") if path.stem <= f"step-{step:08d}"])
+
+
+def _keep(place: Path, kept: list[Path]) -> None:
+    """Drop all but these checkpoints, and what killed processes left. JSON files sort first, and so go first."""
+    stems = {path.stem for path in kept}
+    for path in sorted(place.glob("step-*")):
+        if path.name.partition(".")[0] not in stems or path.suffix == ".part":
+            path.unlink(missing_ok=True)
 
 
 def load(folder: Path, task_id: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -122,25 +137,38 @@ def load(folder: Path, task_id: str) -> tuple[dict[str, Tensor], dict[str, Any]]
         weights = path.with_suffix(".safetensors")
         try:
             state = run.read_json(path)
-            if state["task"] == task_id and state["sha256"] == _sha256(weights) and _makes_sense(state):
-                return run.load_weights(weights), state | {"file": str(weights)}
-        except (ValueError, KeyError, OSError):
-            pass
-        say(f"checkpoint {weights} is damaged: looking for the one before")
+            _check(state, task_id)
+            if state["sha256"] != _sha256(weights):
+                raise ValueError(f"{weights.name} was changed or cut short")
+            return run.load_weights(weights), state | {"file": str(weights)}
+        except (ValueError, OSError) as error:
+            say(f"checkpoint {weights} is damaged ({error}): looking for the one before")
     return None
 
 
-def _makes_sense(state: dict[str, Any]) -> bool:
-    """Whether the counts are whole numbers, and the seconds numbers, from 0."""
+def _check(state: dict[str, Any], task_id: str) -> None:
+    """Raise ValueError where the JSON file was changed, is of another task or format, or its numbers make no sense."""
+    if missing := {"task", "sha256", *asdict(State())} - set(state):
+        raise ValueError(f"it does not say {min(missing)}")
+    if state["task"] != task_id:
+        raise ValueError(f"it is of {state['task']}")
+    if "seal" in state and state.pop("seal") != _seal(state):
+        raise ValueError("its JSON file was changed")
     counts = all(type(state[name]) is int and state[name] >= 0 for name in ("epoch", "batch", "step"))
     seconds = (state["train_seconds"], 0.0 if state["seconds_to_bar"] is None else state["seconds_to_bar"])
-    return counts and all(type(value) in (int, float) and 0 <= value < math.inf for value in seconds)
+    if not counts or not all(type(value) in (int, float) and 0 <= value < math.inf for value in seconds):
+        raise ValueError("its numbers make no sense")
 
 
 def last(folder: Path) -> Path | None:
     """Where the newest checkpoint lies."""
     newest = max((folder / "checkpoint").glob("step-*.json"), default=None)
     return newest and newest.with_suffix(".safetensors")
+
+
+def _seal(told: dict[str, Any]) -> str:
+    """Of the JSON file itself: one digit changed would otherwise go on from the right weights at the wrong step."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

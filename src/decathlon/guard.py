@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor, nn
 
 from decathlon import run
@@ -103,6 +105,18 @@ def check(found: dict[str, Any], kinds: dict[str, tuple[type, ...]], path: Path,
         value = found.get(name)
         if name in found and (not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind)):
             raise ValueError(f"{path} is damaged: its {name} is {str(value)[:60]!r}")
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Turn what a page or table raises, for whose numbers others stand in a run folder, into a ValueError naming it."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, TemplateError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{folder} is damaged: its files do not hold what a training writes ({reason[:200]})"
+        ) from None
 
 
 # --- The network ------------------------------------------------------------------------------------------------------

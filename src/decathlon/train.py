@@ -95,8 +95,11 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
         folder = start_folder(task, recipe, options, data, fabric)
     elif fabric.is_global_zero:
         note_environment(folder, fabric)
-    kept, state = fit(task, model, data, recipe, folder, fabric, bar, options.until_bar, bool(options.resume))
-    summary = finish(task, kept, data, recipe, folder, fabric, state, bar, broken)
+    try:
+        kept, state = fit(task, model, data, recipe, folder, fabric, bar, options.until_bar, bool(options.resume))
+        summary = finish(task, kept, data, recipe, folder, fabric, state, bar, broken)
+    except OSError as error:  # a full disk, for one
+        raise OSError(f"{error}; then go on where the training was: --resume {folder}") from error
     return summary | {"folder": str(folder)}
 
 
@@ -205,11 +208,12 @@ def start_folder(task: Task, recipe: Recipe, options: Options, data: Data, fabri
         if options.data_dir:
             asked["data_dir"] = str(Path(options.data_dir).expanduser().resolve())
         config = {"task": task.CARD.id, "recipe": to_dict(recipe), "options": asked}
-        run.write_json(folder / "config.json", config | {"data": data.name, "meta": data.meta})
-        run.write_json(folder / "environment.json", run.environment(fabric.device))
         if options.model:
             shutil.copyfile(options.model.rpartition(":")[0], folder / "model.py")
             guard.remember(folder / "model.py")
+        run.write_json(folder / "environment.json", run.environment(fabric.device))
+        # Last: a folder without it has not begun, and the same command may begin there.
+        run.write_json(folder / "config.json", config | {"data": data.name, "meta": data.meta})
     return cast(Path, fabric.broadcast(folder))
 
 
