@@ -33,6 +33,7 @@ def opened(path: Path) -> dict[str, np.ndarray]:
         file.seek(-12, 2)  # the archive ends with how many files it holds: damage can hide some of them
         if len(inside) != int.from_bytes(file.read(2), "little"):
             raise ValueError("it has lost some of its arrays")
+        file.seek(0)
         with np.load(file, allow_pickle=False) as kept:
             return {name: kept[name] for name in kept.files}
 
