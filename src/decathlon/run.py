@@ -16,6 +16,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -165,7 +166,8 @@ def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
         try:
             save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, part)
         except SafetensorError as error:
-            raise OSError(str(error)) from None
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(*((int(number[1]), os.strerror(int(number[1]))) if number else (str(error),))) from None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
