@@ -17,8 +17,9 @@ from tyro.conf import Positional, arg
 from decathlon import __version__
 from decathlon.flags import first, one_of, parse, peek, split_flags
 from decathlon.recipe import PRETRAINING, UsageError, get_task, nearest, pretraining_ids, task_ids
-from decathlon.terminal import print_answers, print_export, print_result, show, table
+from decathlon.terminal import print_answers, print_export, print_result, show, shown, table, tell
 
+LONGEST = 2000  # characters of a complaint: files can name things as long as they are
 RESUMING = ("--resume", "--data-dir", "--dry-run", "--json", "--debug", "--help")  # what may stand beside --resume
 HELP = """usage: decathlon COMMAND [OPTIONS]
 
@@ -33,6 +34,7 @@ HELP = """usage: decathlon COMMAND [OPTIONS]
   scoreboard              mean ± deviation of the committed results
   report RUN              write a run's HTML page again
   data                    where the data sets are looked for; fetch them
+  demo                    a page in your browser on which every task answers
 
 tasks: {tasks}
 
@@ -64,7 +66,7 @@ def run_command(argv: list[str]) -> int:
         return COMMANDS[argv[0]](argv[1:])
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in argv:
-            traceback.print_exc()
+            print("\n".join(map(shown, traceback.format_exc().splitlines())), file=sys.stderr)
         text = one_line(error)
         if not isinstance(error, (ValueError, OSError, RuntimeError, FloatingPointError, KeyboardInterrupt)):
             text = f"{type(error).__name__}: {text} (--debug shows where)"
@@ -77,8 +79,9 @@ def run_command(argv: list[str]) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What went wrong, without line breaks and whatever else a terminal would obey."""
+    text = shown(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
 def list_command(args: list[str]) -> int:
@@ -289,7 +292,7 @@ def all_command(args: list[str]) -> int:
 
     def words() -> None:
         table(scoreboard.words(rows))
-        print(f"\nOpen {page.resolve()}")
+        tell(f"Open {page.resolve()}")
 
     show(results, options.json, words)
     if failed:
@@ -324,8 +327,8 @@ def compare_command(args: list[str]) -> int:
 
     def words() -> None:
         for sentence in found["findings"]:
-            print(sentence)
-        print(f"\nOpen {Path(found['page']).resolve()}")
+            tell(sentence)
+        tell(f"Open {Path(found['page']).resolve()}")
 
     show(found, options.json, words)
     return 0
@@ -378,10 +381,11 @@ def report_command(args: list[str]) -> int:
     options = parse(Report, args, "report")
     if not options.run:
         raise UsageError("decathlon report needs a run folder: runs/TASK/…")
-    from decathlon import report, run
+    from decathlon import guard, report
 
-    path = report.write(Path(options.run), run.read_json(Path(options.run, "summary.json")))
-    show({"report": str(path)}, options.json, lambda: print(path))
+    with guard.reading(Path(options.run)):
+        path = report.write(Path(options.run), guard.summary(Path(options.run, "summary.json")))
+    show({"report": str(path)}, options.json, lambda: tell(path))
     return 0
 
 
@@ -419,6 +423,33 @@ def data_command(args: list[str]) -> int:
     return 1 if options.download and not all(row["found"] for row in rows) else 0
 
 
+@dataclass(frozen=True)
+class Demo(Common):
+    """A page in your browser on which every task answers, until Ctrl-C."""
+
+    host: str = "127.0.0.1"
+    """address to listen at; the default is this machine alone"""
+    port: int = 7860
+    """port to listen at; 0 for any that is free"""
+    no_browser: bool = False
+    """do not open the browser"""
+
+
+def demo_command(args: list[str]) -> int:
+    """`decathlon demo`."""
+    options = parse(Demo, args, "demo")
+    if not 0 <= options.port <= 65535:
+        raise UsageError("--port must be from 0 to 65535")
+    from importlib.util import find_spec
+
+    if find_spec("gradio") is None:
+        raise RuntimeError("the demo needs Gradio: pip install 'decathlon[demo]'")
+    from decathlon.demo import server
+
+    server.serve(options.host, options.port, not options.no_browser)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": list_command,
     "train": train_command,
@@ -431,4 +462,5 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "scoreboard": scoreboard_command,
     "report": report_command,
     "data": data_command,
+    "demo": demo_command,
 }

@@ -205,8 +205,8 @@ def seen(model: nn.Module, pixels: Tensor) -> Target:
         with torch.no_grad():
             (output,) = model.eval()([to_float(pixels.to(device))])
         return output
-    told, high, wide = model.facts["input"], *pixels.shape[1:]
-    canvas, size = letterboxed(to_float(pixels), told["shorter"], told["size"][0], told["fill"])
+    high, wide = pixels.shape[1:]
+    canvas, size = letterboxed(to_float(pixels), model.told("shorter"), model.told("size")[0], model.told("fill"))
     boxes, labels, scores = model(canvas)
     if len(labels) and not 1 <= int(labels.min()) <= int(labels.max()) < len(model.facts["labels"]):
         raise ValueError("the file is damaged: it gives labels that have no name")
@@ -265,8 +265,8 @@ def graph(model: nn.Module, size: tuple[int, int], threshold: float, meta: dict[
     facts = {
         "preprocessing": f"{reading}one would have more than {side}; put into the upper left corner of a square of "
         f"{side}×{side} that is filled with input.fill; normalising is inside",
-        "answer": f"boxes (left, top, right, bottom) scaled back and cut at the picture's edge; scores from {threshold}; "
-        f"of boxes that overlap by {ALIKE} or more the surest",
+        "answer": "boxes (left, top, right, bottom) scaled back and cut at the picture's edge; scores from "
+        f"{threshold}; of boxes that overlap by {ALIKE} or more the surest",
         "labels": ["(ground)", *meta["classes"]],
         "input": {
             **{"layout": "NCHW", "colours": "RGB", "size": [side, side], "scale": 1 / 255, "mean": [0.0], "std": [1.0]},

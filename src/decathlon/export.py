@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from decathlon import __version__, run
 from decathlon.data import Split, imdb, source
 from decathlon.data.voc import Scenes
 from decathlon.portable import FORMAT, WORDS, Graph, Opened, Session, described, digest, library, open_file, within
-from decathlon.recipe import to_dict
+from decathlon.recipe import UsageError, to_dict
 from decathlon.train import Loaded, load_run
 
 EXAMPLES = 8  # that a file is checked on where the user names none
@@ -40,11 +40,14 @@ def export(folder: Path, out: Path, inputs: list[str]) -> dict[str, Any]:
 
     Raises:
         RuntimeError: The extra `[export]` is not installed; or the file does not answer as PyTorch: none is left then.
+        UsageError: `out` is a folder, or in none.
         OSError: The file cannot be written.
         FileNotFoundError, ValueError: As `load_run`, or an input cannot be read.
     """
-    for name in ("onnx", "onnxscript", "onnxruntime"):
+    for name in ("onnx", "onnxscript", "onnxruntime", "skl2onnx"):
         library(name)
+    if out.is_dir() or not out.resolve().parent.is_dir():
+        raise UsageError(f"--out {out}: give a file in a folder that is there")
     loaded = load_run(folder)
     graph = loaded.task.graph(loaded.model, loaded.recipe, loaded.config["meta"])
     out = out.resolve()
@@ -112,22 +115,18 @@ def write(graph: Graph, metadata: dict[str, Any], path: Path) -> list[Path]:
 
 def traced(graph: Graph) -> Any:
     """The ONNX message of a graph, all weights in it."""
-    names: dict[str, Any] = {"input_names": [graph.input], "output_names": list(graph.outputs)}
-    network = graph.network.eval()
+    names = {"input_names": [graph.input], "output_names": list(graph.outputs)}
+    network, write_out = graph.network.eval(), cast(Any, torch.onnx.export)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters warn of their own insides; `check` finds what is really wrong
         if graph.outputs != DETECTIONS:
-            shapes = (graph.axes,) if graph.axes else None
-            options = {"dynamo": True, "opset_version": OPSET, "verbose": False, "optimize": True}
-            program: Any = torch.onnx.export(network, (graph.example,), dynamic_shapes=shapes, **names, **options)
-            return program.model_proto
+            varying = (graph.axes,) if graph.axes else None
+            options = {"dynamo": True, "opset_version": OPSET, "verbose": False}
+            return write_out(network, (graph.example,), dynamic_shapes=varying, **names, **options).model_proto
         # torch.export cannot follow torchvision's detectors: batched_nms asks how many boxes there are, which depends
         # on values (GuardOnDataDependentSymNode; torch 2.15, torchvision 0.29). The older exporter can, for one size.
-        file = io.BytesIO()
-        several = {name: {0: "found"} for name in graph.outputs}
-        torch.onnx.export(
-            network, (graph.example,), file, dynamo=False, opset_version=18, dynamic_axes=several, **names
-        )
+        file, found = io.BytesIO(), {name: {0: "found"} for name in graph.outputs}
+        write_out(network, (graph.example,), file, dynamo=False, opset_version=18, dynamic_axes=found, **names)
     return library("onnx").ModelProto.FromString(file.getvalue())
 
 
@@ -192,8 +191,8 @@ def check(graph: Graph, loaded: Loaded, path: Path, inputs: list[str]) -> dict[s
 
     ours.run = noted
     answers = [asked(opened, network, inputs) for network in (ours, theirs)]
-    furthest = max(difference(given, theirs.run(values), graph.outputs) for values, given in seen)
-    if furthest > TOLERANCE:
+    furthest = float(np.max([difference(given, theirs.run(values), graph.outputs) for values, given in seen]))
+    if not furthest <= TOLERANCE:  # what is no number is no small one
         raise RuntimeError(f"the file differs from PyTorch by {furthest:.2g}, more than {TOLERANCE:g}; nothing is left")
     for given, one, other in zip(inputs, *answers, strict=True):
         if not alike(one, other):
@@ -233,17 +232,16 @@ def difference(ours: list[np.ndarray], theirs: list[np.ndarray], names: tuple[st
 
     Detections are compared each with the nearest: those with nearly the same score may come in any order.
     """
-    if any(one.shape != other.shape for one, other in zip(ours, theirs, strict=True)):
+    pairs = list(zip(ours, theirs, strict=True))
+    if any(one.shape != other.shape for one, other in pairs):
         return float("inf")
     if names == DETECTIONS:
         scale = max(1.0, float(np.abs(theirs[0]).max(initial=0)))
         rows = [np.column_stack([boxes / scale, labels, scores]) for boxes, labels, scores in (ours, theirs)]
         apart = np.abs(rows[0][:, None] - rows[1]).max(2, initial=0)  # (M, M)
-        return float(max(apart.min(0, initial=np.inf).max(initial=0), apart.min(1, initial=np.inf).max(initial=0)))
-    return max(
-        float(np.abs(one - other).max(initial=0) / max(1.0, float(np.abs(other).max(initial=0))))
-        for one, other in zip(ours, theirs, strict=True)
-    )
+        return float(np.max([*apart.min(0, initial=np.inf), *apart.min(1, initial=np.inf)], initial=0))
+    apart = [np.abs(one - other).max(initial=0) / max(1.0, np.abs(other).max(initial=0)) for one, other in pairs]
+    return float(np.max(apart))
 
 
 def alike(one: Any, other: Any) -> bool:

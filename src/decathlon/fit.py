@@ -9,10 +9,11 @@ from __future__ import annotations
 import copy
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import ModelParallelStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch import Tensor, nn
 
 from decathlon import checkpoint, run
@@ -71,7 +72,7 @@ def fit(
         model.compile()
     network = fabric.setup_module(model)
     optimizers = make_optimizers(model, recipe.optimizer)
-    steppers = [fabric.setup_optimizers(optimizer) for optimizer in optimizers]
+    steppers: list[Any] = [fabric.setup_optimizers(optimizer) for optimizer in optimizers]
     if found:
         checkpoint.restore_optimizers(found, optimizers)
     rows = Rows(card.id, recipe.epochs * steps, fabric.is_global_zero)

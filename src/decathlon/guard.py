@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor, nn
 
 from decathlon import run
@@ -50,7 +52,13 @@ def config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged: it does not say {', '.join(CONFIG)}")
     check(found, CONFIG, path)
     check(found["options"], OPTIONS, path, needed=("data", "data_dir", "model"))
-    for name, value in found["meta"].items():
+    meta(found["meta"], path)
+    return found
+
+
+def meta(found: dict[str, Any], path: Path) -> None:
+    """Raise ValueError, naming the file, where what prediction must know of the data is not what trainings write."""
+    for name, value in found.items():
         plain = isinstance(value, (str, int, float, type(None)))
         if not plain and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
             raise ValueError(f"{path} is damaged: {name!r} of meta is neither a text, a number nor a list of texts")
@@ -58,7 +66,6 @@ def config(folder: Path) -> dict[str, Any]:
             files.class_names(value if isinstance(value, list) else [str(value)], path)
             if not isinstance(value, list) or not value:
                 raise ValueError(f"{path} is damaged: its {name} are no list of texts")
-    return found
 
 
 def summary(path: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -98,6 +105,18 @@ def check(found: dict[str, Any], kinds: dict[str, tuple[type, ...]], path: Path,
         value = found.get(name)
         if name in found and (not isinstance(value, kind) or (isinstance(value, bool) and bool not in kind)):
             raise ValueError(f"{path} is damaged: its {name} is {str(value)[:60]!r}")
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Turn what a page or table raises, for whose numbers others stand in a run folder, into a ValueError naming it."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, TemplateError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{folder} is damaged: its files do not hold what a training writes ({reason[:200]})"
+        ) from None
 
 
 # --- The network ------------------------------------------------------------------------------------------------------

@@ -112,10 +112,15 @@ def write(image: Image.Image, pet: np.ndarray, stem: str, folder: Path) -> list[
     pixels = np.asarray(image)
     tint = pixels * 0.45 + np.array([217, 119, 6]) * 0.55
     overlay = np.where(mask[..., None], tint, pixels * 0.8).astype(np.uint8)
-    # The cut-out's edge is soft: opaque where it is sure, nothing where it is sure of the contrary.
-    alpha = (255 * (2 * pet - 0.5)).clip(0, 255).astype(np.uint8)
-    cutout = np.dstack([pixels, alpha])
-    for path, values in zip(paths, (mask.astype(np.uint8) * 255, overlay, cutout), strict=True):
+    for path, values in zip(paths, (mask.astype(np.uint8) * 255, overlay, cutout(pixels, pet)), strict=True):
         with path.open("xb") as file:
             Image.fromarray(values).save(file, format="PNG")
     return paths
+
+
+def cutout(pixels: np.ndarray, pet: np.ndarray) -> np.ndarray:
+    """A photo uint8 (H, W, 3) with what is no pet transparent: uint8 (H, W, 4).
+
+    The edge is soft: opaque where the network is sure (`pet` near 1), nothing where it is sure of the contrary.
+    """
+    return np.dstack([pixels, (255 * (2 * pet - 0.5)).clip(0, 255).astype(np.uint8)])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from decathlon import guard
+from decathlon.data import files
 from decathlon.recipe import Recipe, Task, UsageError, from_dict
 
 FORMAT = "1"  # of the metadata: raise it when an entry changes its meaning
 WORDS = ("decathlon", "task", "data", "made_by", "preprocessing", "answer", "tokenizer")  # the rest is JSON
+MOST = 2**31 - 1  # bytes of a file: what a message of protobuf may have
+SIDE = 10_000  # most pixels of an input's side, and most words of a text
+
+
+def whole(value: Any) -> bool:
+    """Whether it is a number of pixels or words that makes sense."""
+    return type(value) is int and 0 < value <= SIDE
+
+
+# What is read of the entry `input`: how it must be, and the same in words.
+INPUT: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("shorter", "least", "length"), (whole, f"a whole number from 1 to {SIDE}")),
+    "size": (lambda value: isinstance(value, list) and len(value) == 2 and all(map(whole, value)), "two such numbers"),
+    "fill": (lambda value: isinstance(value, list) and [type(one) for one in value] == [float] * 3, "three numbers"),
+}
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")  # of operators: ONNX's own, which every runtime has
 
 
@@ -54,17 +70,23 @@ class Session(nn.Module):
     Args:
         run: From an array to the arrays of all outputs.
         facts: As in `Graph`.
-        shares: Where a forest reads the output: what it gives for codes (N, code), float (N, classes).
+        shares: Where a forest reads the output, what it gives for codes (N, code): float (N, classes).
     """
 
     def __init__(
         self,
         run: Callable[[np.ndarray], list[np.ndarray]],
         facts: dict[str, Any],
-        shares: Callable[[np.ndarray], np.ndarray] | None = None,
+        shares: Any = None,
     ) -> None:
         super().__init__()
         self.run, self.facts, self.shares = run, facts, shares
+
+    def told(self, name: str) -> Any:
+        """What the metadata's entry `input` says. Raises ValueError where it does not."""
+        if name not in self.facts["input"]:
+            raise ValueError(f"the file is damaged: its entry 'input' does not say {name!r}")
+        return self.facts["input"][name]
 
     def forward(self, inputs: Tensor) -> Any:
         """The only output, or a tuple of all."""
@@ -119,17 +141,16 @@ def open_file(path: Path, task: Task, threads: int = 0) -> Opened:
 def parsed(path: Path) -> Any:
     """Read an ONNX file as the message it is. No other file is ever opened for it.
 
-    onnxruntime would follow the paths of tensors that lie in other files. What export writes is one whole file, so a
-    tensor that lies elsewhere, be it beside the file or at ../../anything, is a reason to refuse it.
+    Tensors of an ONNX file may lie in other files, and onnxruntime 1.32 reads those within the file's own folder. What
+    export writes is one whole file, so a tensor that lies elsewhere, there or at ../../anything, is a reason to refuse.
 
     Raises:
         FileNotFoundError, ValueError: As `open_file`.
     """
     onnx = library("onnx")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+    content = files.content(path, MOST)
     try:
-        model = onnx.ModelProto.FromString(path.read_bytes())
+        model = onnx.ModelProto.FromString(content)
         tensors = list(within(model, onnx.TensorProto))
     except Exception as error:  # of several classes, by what in the bytes is wrong
         raise ValueError(f"{path} is damaged, or no ONNX file: {' '.join(str(error).split())[:200]}") from None
@@ -170,19 +191,21 @@ def described(path: Path, model: Any) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for name, text in found.items():
         try:
-            entries[name] = text if name in WORDS else json.loads(text)
-        except (ValueError, RecursionError) as error:
+            entries[name] = text if name in WORDS else files.from_json(text)
+        except ValueError as error:
             raise ValueError(f"{path}: its entry {name!r} is damaged: {error}") from None
     for name, kind in (kinds | {"recipe": dict, "meta": dict}).items():
         if not isinstance(entries.get(name), kind):
             state = "damaged" if name in entries else "missing"
             raise ValueError(f"{path}: its entry {name!r} is {state}")
-    classes = entries["meta"].get("classes")
-    for name, values in (("labels", entries["labels"]), ("meta", classes), ("meta", entries["meta"].get("words", []))):
-        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise ValueError(f"{path}: its entry {name!r} is damaged: it must hold lists of names")
-    if entries["labels"][-len(classes) :] != classes:  # a detector's labels begin with the ground
+    guard.meta(entries["meta"], path)
+    classes = entries["meta"].get("classes", [])
+    if not classes or entries["labels"][-len(classes) :] != classes:  # a detector's labels begin with the ground
         raise ValueError(f"{path}: its entries 'labels' and 'meta' name different classes")
+    for name, value in entries["input"].items():
+        fits, what = INPUT.get(name, (lambda value: True, ""))
+        if not fits(value):
+            raise ValueError(f"{path}: its entry 'input' is damaged: {name} must be {what}, not {str(value)[:60]}")
     return entries
 
 

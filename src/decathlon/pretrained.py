@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 import zipfile
@@ -75,7 +76,10 @@ def read(path: Path) -> State:
                     raise ValueError("it is compressed, as torch never writes it")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickles that it did not write itself, then refuses them
-            state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+            if path.suffix == ".safetensors":
+                state = load_file(path)
+            else:  # from memory: of a file, torch asks for as much as it promises
+                state = torch.load(io.BytesIO(files.content(path)), "cpu", weights_only=True)
     except Exception as error:  # torch carries out a few of a pickle's opcodes, which fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"--weights {path} is damaged, or holds more than tensors: {reason}") from None

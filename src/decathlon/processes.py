@@ -22,10 +22,12 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 from decathlon.fit import Interrupted
 from decathlon.recipe import Recipe, UsageError, require
@@ -117,19 +119,20 @@ def together(processes: int, work: Callable[..., dict[str, Any]], *args: Any) ->
         found = Path(place, "result.json")
         port = _free_port()
         logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it warns of whom it ends
-        workers = torch.multiprocessing.spawn(
-            _worker, (processes, port, place, work, args), processes, join=False, daemon=False
-        )
+        os.environ.setdefault(
+            "TORCH_CPP_LOG_LEVEL", "FATAL"
+        )  # a lost connection says too little
+        workers = spawn(_worker, (processes, port, place, work, args), processes, join=False, daemon=False)
         with _handed_on(workers.pids()) as asked:
             try:
                 while not workers.join():
                     pass
-            except torch.multiprocessing.ProcessExitedException as error:
+            except ProcessExitedException as error:
                 if asked:
                     raise Interrupted("interrupted before any training: nothing is kept") from None
                 how = f"was killed ({error.signal_name})" if error.signal_name else f"left with code {error.exit_code}"
                 raise Failed(f"process {error.error_index} of {processes} {how}") from None
-            except torch.multiprocessing.ProcessRaisedException as error:
+            except ProcessRaisedException as error:
                 raise _told(Path(place, f"{error.error_index}.json"), error.error_index, processes) from error
         return dict(json.loads(found.read_text()))
 

@@ -66,7 +66,12 @@ def read_digit(path: str) -> tuple[Tensor, list[str]]:
     Raises:
         FileNotFoundError, ValueError: As `open_image`; or the picture shows nothing at all.
     """
-    pixels = np.asarray(_grey(open_image(path)), np.float32)
+    return prepared(open_image(path), path)
+
+
+def prepared(image: Image.Image, path: str) -> tuple[Tensor, list[str]]:
+    """What `read_digit` makes of an open picture; `path` names it in errors."""
+    pixels = np.asarray(_grey(image), np.float32)
     notes = []
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     if np.median(border) > pixels.mean():

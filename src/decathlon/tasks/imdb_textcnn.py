@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from decathlon import classify, metrics, plots
 from decathlon.data import Data, Epoch, Source, Split, cache, hold_out, imdb, say, steps_per_epoch, words
-from decathlon.models.textcnn import TextCNN, Told
-from decathlon.portable import Graph
+from decathlon.models.textcnn import TextCNN, Told, cut
+from decathlon.portable import Graph, Session
 from decathlon.recipe import Card, Optimizer, require
 from decathlon.recipe import Recipe as BaseRecipe
 from decathlon.rules import at_least_one, exactly, expect_shape, operations
@@ -208,6 +208,8 @@ def answer(model: nn.Module, text: str, recipe: Recipe, meta: dict[str, Any]) ->
 
 def told(model: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Scores of texts (N, L), and how much each word spoke for each class: zeros for a network that does not tell."""
+    if isinstance(model, Session):
+        tokens = cut(tokens, model.told("least"))
     with torch.no_grad():
         found = model.told(tokens) if isinstance(model, TextCNN) else model(tokens)
     return found if isinstance(found, tuple) else (found, torch.zeros(*found.shape, tokens.shape[1]))
@@ -220,19 +222,13 @@ def because(spoken: Tensor, shown: list[str]) -> list[tuple[str, float]]:
 
 def graph(model: nn.Module, recipe: Recipe, meta: dict[str, Any]) -> Graph:
     """What `export` writes: the network, and which words decided."""
-    facts = {
-        "preprocessing": f"lower case; words are {words.WORD.pattern}; of more than {recipe.length} the first and last "
-        "half of these; numbered from 2 in the order of meta.words, 1 stands for a word that is not there, 0 fills up",
-        "answer": "softmax over the scores; the likeliest label; words: how much each spoke for each label",
-        "labels": meta["classes"],
-        "input": {"length": recipe.length, "unknown": words.UNKNOWN, "pad": words.PAD},
-    }
-    if isinstance(model, TextCNN):
-        example = torch.full((2, recipe.length // 2), words.UNKNOWN, dtype=torch.int32)
-        axes = {0: "batch", 1: "length"}
-        return Graph(Told(model), example, "numbers", ("scores", "words"), axes, facts)
-    example = torch.full((2, recipe.length), words.UNKNOWN, dtype=torch.int32)
-    return Graph(model, example, "numbers", ("scores",), {0: "batch"}, facts)
+    ours = isinstance(model, TextCNN)  # of the user's own we know only that it takes whole rows
+    least = max(recipe.widths) if ours else recipe.length
+    example = torch.full((2, max(9, least)), words.UNKNOWN, dtype=torch.int32)
+    outputs = ("scores", "words") if ours else ("scores",)
+    axes = {0: "batch", 1: "length"} if ours else {0: "batch"}
+    facts = words.facts(recipe.length, least) | {"labels": meta["classes"]}
+    return Graph(Told(model) if isinstance(model, TextCNN) else model, example, "numbers", outputs, axes, facts)
 
 
 # --- Show -------------------------------------------------------------------------------------------------------------

@@ -201,11 +201,12 @@ def grow(model: Coder, recipe: Recipe) -> RandomForestClassifier:
 
 def predict(model: Coder, inputs: list[str], recipe: Recipe, meta: dict[str, Any]) -> list[dict[str, Any]]:
     """Classes with the share of trees that voted for each, for pictures of a digit: any size, colour or grey."""
+    codes: nn.Module = Codes(model)
     if isinstance(model, Session):
         codes, shares, classes = model, model.shares, model.facts["labels"]
     else:
         forest = grow(model, recipe)
-        codes, shares, classes = Codes(model), forest.predict_proba, names(forest, meta)
+        shares, classes = forest.predict_proba, names(forest, meta)
 
     def answer(image: Tensor) -> dict[str, Any]:
         with torch.no_grad():
