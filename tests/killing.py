@@ -22,9 +22,8 @@ from typing import Any
 import torch
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["pytest", "decathlon.cli", "decathlon.train", "decathlon.data.pictures", "matplotlib.pyplot", "sklearn.ensemble"]
-)
+PRELOADED = ["pytest", "decathlon.checkpoint", "decathlon.encoder", "decathlon.data.pictures"]
+FORKS.set_forkserver_preload(PRELOADED)
 OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 
 

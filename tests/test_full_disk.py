@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bad_server import Server
 from conftest import Command
 from disk import Disk, disk
-from misbehaving import Server
 from test_interruptions import kept_pictures, made, picture_files, same
 from test_reliability import TRAIN, stop_after
 

@@ -64,6 +64,35 @@ def test_checkpoints_survive_a_kill_at_any_operation(tmp_path: Path) -> None:
     assert set(steps) == {0, 10, 20, 30}
 
 
+def go_on(folder: Path) -> int:
+    """What a resumed training does with the disk before its first step."""
+    found = checkpoint.load(folder, "mnist-mlp")
+    assert found is not None
+    checkpoint.forget(folder, found[1]["step"])
+    run.keep_lines(folder / "metrics.jsonl", found[1]["epoch"])
+    step: int = found[1]["step"]
+    return step
+
+
+def test_a_resumed_run_survives_a_kill_at_any_operation(tmp_path: Path) -> None:
+    """It drops the damaged checkpoint and the lines that came after the one it goes on from, which stay whole."""
+
+    def ready(folder: Path) -> Path:
+        save_three(folder)
+        damage(folder / "checkpoint" / "step-00000030.json", "byte flipped")
+        return folder
+
+    whole = attempt(go_on, ready(tmp_path / "whole"), folder=tmp_path / "whole")
+    assert whole.value == 20
+    for number in range(len(whole.operations)):
+        folder = ready(tmp_path / str(number))
+        assert attempt(go_on, folder, folder=folder, before=number, torn=True).killed
+        assert go_on(folder) == 20
+        assert [line["step"] for line in run.read_lines(folder / "metrics.jsonl")] == [10, 20]
+        assert names(folder) == LAST_TWO[:2]
+        assert list(folder.glob("*.part")) == []
+
+
 def damage(path: Path, how: str) -> None:
     weights = path.with_suffix(".safetensors")
     content, told = bytearray(weights.read_bytes()), json.loads(path.read_text())

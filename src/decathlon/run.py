@@ -59,7 +59,8 @@ def new_folder(task_id: str, seed: int, out: str | None) -> Path:
                 raise FileExistsError(f"{folder} is a file, not a folder") from None
             number += 1
             folder = folder.with_name(f"{name}-{number}")
-    write_text(folder / "probe", "").unlink()  # finds an unwritable or full disk before any work
+    with writing.told(folder), writing.scratch(folder / "probe") as part:
+        part.write_bytes(bytes(1 << 16))  # finds an unwritable or full disk before any work
     return folder
 
 
