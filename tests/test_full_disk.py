@@ -10,7 +10,7 @@ import pytest
 from bad_server import Server
 from conftest import Command
 from disk import Disk, disk
-from test_interruptions import kept_pictures, made, picture_files, same
+from test_kills import kept_pictures, made, picture_files, same
 from test_reliability import TRAIN, stop_after
 
 from decathlon import checkpoint, writing
