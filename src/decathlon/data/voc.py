@@ -18,7 +18,7 @@ from torch import Tensor
 from decathlon import writing
 from decathlon.data import Data, Source, Split, drawn_scenes, files, hold_out, pictures
 from decathlon.data.annotations import ENDINGS, Annotation, listed, pair, read_coco, read_xml
-from decathlon.data.download import fetch
+from decathlon.data.download import fetch, md5
 from decathlon.data.pictures import Pictures
 
 CLASSES = (
@@ -163,6 +163,9 @@ def official(source: Source) -> Path:
     if not source.download:
         raise FileNotFoundError(f"PASCAL VOC is not in {source.folder}: it has no VOCdevkit/VOC2007")
     paths = {source.folder / name: checksum for name, checksum in ARCHIVES.items()}
+    for path, checksum in paths.items():
+        if path.exists() and md5(path) != checksum:
+            raise ValueError(f"{path} is damaged or cut short: its checksum is wrong; delete it and run again")
     try:
         archives = [path if path.exists() else fetch([URL + path.name], path, paths[path]) for path in paths]
     except ConnectionError as error:
