@@ -24,6 +24,7 @@ from torchmetrics.functional.classification import binary_accuracy, binary_f1_sc
 from decathlon import masks, metrics
 from decathlon.augment import posed, tinted
 from decathlon.data import Data, Epoch, Source, Split, download, drawn_pets, pets
+from decathlon.data.digit import ORIENTATION
 from decathlon.data.pets import Pets
 from decathlon.models.unet import UNet
 from decathlon.tasks import pets_unet
@@ -182,7 +183,7 @@ def test_masks_of_turned_photos_fit(how: int, stored: bool, tmp_path: Path, caps
     pixels = np.zeros((40, 24, 3), np.uint8)
     pixels[:13, :9] = 255  # a bright pet in a corner
     exif = Image.Exif()
-    exif[pets.TURNED] = how
+    exif[ORIENTATION] = how
     photo = save(folder / "test/images/1.png", pixels, exif=exif)
     (folder / "test/images/1.jpg").unlink()
     upright = pets.open_image(str(photo))

@@ -13,7 +13,8 @@ from PIL import Image
 
 from decathlon.data import Data, Source, drawn_scenes, pictures, voc
 from decathlon.data.annotations import Annotation, read_xml
-from decathlon.data.pictures import ORIENTATION, fitted, turned
+from decathlon.data.digit import ORIENTATION
+from decathlon.data.pictures import fitted, turned
 
 WIDE, HIGH = 60, 40
 PLACE = (10, 5, 30, 25)  # left, top, right, bottom of the bright patch, pixels from 0

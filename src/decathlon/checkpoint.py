@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from decathlon import run
-from decathlon.data import say
+from decathlon.data import files, say
 
 Found = tuple[dict[str, Tensor], dict[str, Any]]  # what `load` gives: tensors by name, and plain values
 
@@ -49,18 +52,37 @@ def entire(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def restore(found: Found, model: nn.Module, average: nn.Module) -> tuple[State, dict[str, Tensor]]:
-    """The inverse of `pack`, but for the optimisers: weights come before they are divided, optimisers after."""
+    """The inverse of `pack`, but for the optimisers: weights come before they are divided, optimisers after.
+
+    Raises:
+        ValueError: The checkpoint is of another network.
+    """
     tensors, values = found
-    model.load_state_dict(_part(tensors, "model/"))
-    if average is not model:
-        average.load_state_dict(_part(tensors, "average/"))
+    with _of_another_network(values):
+        model.load_state_dict(_part(tensors, "model/"))
+        if average is not model:
+            average.load_state_dict(_part(tensors, "average/"))
     state = State(**{name: values[name] for name in asdict(State())})
     device = next(model.parameters()).device
     return state, {name: tensor.to(device) for name, tensor in _part(tensors, "sums/").items()}
 
 
 def restore_optimizers(found: Found, optimizers: list[torch.optim.Optimizer]) -> None:
-    """The rest of the inverse of `pack`."""
+    """The rest of the inverse of `pack`. Raises ValueError, as `restore`, for the checkpoint of another network."""
+    with _of_another_network(found[1]):
+        _restore_optimizers(found, optimizers)
+
+
+@contextmanager
+def _of_another_network(values: dict[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"checkpoint {values.get('file')} is of another network: {reason}") from None
+
+
+def _restore_optimizers(found: Found, optimizers: list[torch.optim.Optimizer]) -> None:
     for which, optimizer in enumerate(optimizers):
         entries: dict[int, dict[str, Any]] = {}
         for name, tensor in _part(found[0], f"optimizer/{which}/").items():
@@ -89,10 +111,24 @@ def save(folder: Path, tensors: dict[str, Tensor], state: State, task_id: str) -
     place.mkdir(exist_ok=True)
     path = place / f"step-{state.step:08d}.safetensors"
     run.save_weights(path, tensors)
-    run.write_json(path.with_suffix(".json"), asdict(state) | {"task": task_id, "sha256": _sha256(path)})
-    for old in sorted(place.glob("step-*.json"))[:-2]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    told = asdict(state) | {"task": task_id, "sha256": _sha256(path)}
+    run.write_json(path.with_suffix(".json"), told | {"seal": _seal(told)})
+    _keep(place, sorted(place.glob("step-*.json"))[-2:])
+
+
+def forget(folder: Path, step: int) -> None:
+    """Drop what is later than this step: it is damaged, and must not be counted among the last two again."""
+    place = folder / "checkpoint"
+    if place.is_dir():
+        _keep(place, [path for path in place.glob("step-*.json") if path.stem <= f"step-{step:08d}"])
+
+
+def _keep(place: Path, kept: list[Path]) -> None:
+    """Drop all but these checkpoints, and what killed processes left. JSON files sort first, and so go first."""
+    stems = {path.stem for path in kept}
+    for path in sorted(place.glob("step-*")):
+        if path.name.partition(".")[0] not in stems or path.suffix == ".part":
+            path.unlink(missing_ok=True)
 
 
 def load(folder: Path, task_id: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -101,12 +137,27 @@ def load(folder: Path, task_id: str) -> tuple[dict[str, Tensor], dict[str, Any]]
         weights = path.with_suffix(".safetensors")
         try:
             state = run.read_json(path)
-            if state["task"] == task_id and weights.exists() and state["sha256"] == _sha256(weights):
-                return load_file(weights), state
-        except (ValueError, KeyError):
-            pass
-        say(f"checkpoint {weights} is damaged: looking for the one before")
+            _check(state, task_id)
+            if state["sha256"] != _sha256(weights):
+                raise ValueError(f"{weights.name} was changed or cut short")
+            return run.load_weights(weights), state | {"file": str(weights)}
+        except (ValueError, OSError) as error:
+            say(f"checkpoint {weights} is damaged ({error}): looking for the one before")
     return None
+
+
+def _check(state: dict[str, Any], task_id: str) -> None:
+    """Raise ValueError where the JSON file was changed, is of another task or format, or its numbers make no sense."""
+    if missing := {"task", "sha256", *asdict(State())} - set(state):
+        raise ValueError(f"it does not say {min(missing)}")
+    if state["task"] != task_id:
+        raise ValueError(f"it is of {state['task']}")
+    if "seal" in state and state.pop("seal") != _seal(state):
+        raise ValueError("its JSON file was changed")
+    counts = all(type(state[name]) is int and state[name] >= 0 for name in ("epoch", "batch", "step"))
+    seconds = (state["train_seconds"], 0.0 if state["seconds_to_bar"] is None else state["seconds_to_bar"])
+    if not counts or not all(type(value) in (int, float) and 0 <= value < math.inf for value in seconds):
+        raise ValueError("its numbers make no sense")
 
 
 def last(folder: Path) -> Path | None:
@@ -115,8 +166,13 @@ def last(folder: Path) -> Path | None:
     return newest and newest.with_suffix(".safetensors")
 
 
+def _seal(told: dict[str, Any]) -> str:
+    """Of the JSON file itself: one digit changed would otherwise go on from the right weights at the wrong step."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with files.plain(path).open("rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):
             digest.update(chunk)

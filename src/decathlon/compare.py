@@ -16,12 +16,13 @@ from lightning_fabric import Fabric
 from matplotlib import pyplot as plt
 from torch.utils.flop_counter import FlopCounterMode
 
-from decathlon import plots, report, run
+from decathlon import guard, plots, report, run
 from decathlon.data import Data, say
 from decathlon.fit import measure
 from decathlon.recipe import Recipe, UsageError, task_ids
 from decathlon.train import Loaded, load_data, load_run
 
+USED = ("metrics", "epochs", "steps", "hardware", "threads", "commit")  # what a summary must have
 COUNTED = 4  # examples on which multiplications are counted
 
 
@@ -62,7 +63,7 @@ def compare(sides: tuple[str, str], flags: list[str], out: Path, data_dir: str |
         raise UsageError(f"decathlon compare: {flags[0]} is for training, but both are finished runs")
     folders = [trained(side, flags, out / f"{side}-{place}", data_dir) for place, side in enumerate(sides, 1)]
     loaded = [load_run(folder) for folder in folders]
-    summaries = [run.read_json(folder / "summary.json") for folder in folders]
+    summaries = [guard.summary(folder / "summary.json", USED) for folder in folders]
     for name in ("data", "metric"):
         first, second = (summary[name] for summary in summaries)
         if first != second:
@@ -110,10 +111,11 @@ def row(folder: Path, loaded: Loaded, summary: dict[str, Any], data_dir: str | N
     with FlopCounterMode(display=False) as counter:
         measure(loaded.task, loaded.model, few, "validation", recipe, fabric)
     lines, times = (run.read_lines(folder / f"{name}.jsonl") for name in ("metrics", "timing"))
-    curve = [
-        {"epoch": line["epoch"], "seconds": at["train_seconds"], "value": line["validation"][summary["metric"]]}
-        for line, at in zip(lines, times, strict=True)
-    ]
+    with guard.reading(folder):
+        curve = [
+            {"epoch": line["epoch"], "seconds": at["train_seconds"], "value": line["validation"][summary["metric"]]}
+            for line, at in zip(lines, times, strict=True)
+        ]
     return {
         "folder": str(folder),
         "task": summary["task"],

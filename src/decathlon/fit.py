@@ -62,8 +62,11 @@ def fit(
     elif resume:
         say(f"{folder} has no checkpoint that can be used: starting from the beginning")
     if resume:
-        for name in ("metrics.jsonl", "timing.jsonl"):  # what was written after the checkpoint will be written again
-            run.keep_lines(folder / name, state.epoch)
+        fabric.barrier()  # all have read it
+        if fabric.is_global_zero:
+            checkpoint.forget(folder, state.step)
+            for name in ("metrics.jsonl", "timing.jsonl"):  # what was written after the checkpoint comes again
+                run.keep_lines(folder / name, state.epoch)
     compiling = recipe.compile
     if compiling:
         model.compile()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,17 @@ from torch import Tensor, nn
 from decathlon import run
 from decathlon.data import Split
 from decathlon.metrics import confusion, worst
+from decathlon.terminal import shown
 
-matplotlib.use("agg")  # no screen needed
+if "MPLBACKEND" not in os.environ:  # notebooks set it, to show figures in the page
+    matplotlib.use("agg")  # no screen needed
+NAMED = 30  # classes whose names stand beside a confusion matrix, and up to which it grows: so does its memory
 INK, LINE, SECOND = "#1f2933", "#2563eb", "#d97706"
+
+
+def label(name: str) -> str:
+    """A class's name as it may stand in a plot: matplotlib takes $…$ for a formula, and fails where it is none."""
+    return shown(name).replace("$", r"\$")
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -53,10 +62,11 @@ def confusion_matrix(logits: Tensor, targets: Tensor, classes: Sequence[str], pa
     table = confusion(logits, targets).cpu().numpy()
     mistakes = table.astype(float)
     np.fill_diagonal(mistakes, 0)
-    size = max(4.0, 0.45 * len(classes) + 1)
+    size = max(4.0, 0.45 * min(len(classes), NAMED) + 1)
     figure, axes = plt.subplots(figsize=(size, size))
     axes.imshow(mistakes, cmap="Oranges")
-    if len(classes) <= 30:
+    if len(classes) <= NAMED:
+        classes = [label(name) for name in classes]
         dark = mistakes.max() / 2
         for row, column in np.ndindex(table.shape):
             if table[row, column]:
@@ -72,6 +82,7 @@ def mistakes(logits: Tensor, split: Split, classes: Sequence[str], path: Path, c
     """The pictures the network was surest about and wrong."""
     found = worst(logits, split, count)
     pictures = [split.inputs[index] for index, _, _ in found]
+    classes = [label(name) for name in classes]
     titles = [f"{classes[int(split.targets[i])]}, not {classes[p]} ({100 * q:.0f} %)" for i, p, q in found]
     heading = "the most confident mistakes: true class, not predicted (its probability)"
     grid(pictures, titles, path, 6, heading if found else "no mistake on the validation split")
@@ -99,7 +110,7 @@ def plane(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], path: 
     colors = plt.get_cmap("tab10" if len(classes) <= 10 else "tab20")
     for number, name in enumerate(classes):
         of_class = points[labels == number]
-        axes.scatter(of_class[:, 0], of_class[:, 1], s=7, color=colors(number % colors.N), label=name)
+        axes.scatter(of_class[:, 0], of_class[:, 1], s=7, color=colors(number % colors.N), label=label(name))
     axes.legend(markerscale=2.5, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set(title=title, xticks=[], yticks=[])
     save(figure, path)
@@ -209,7 +220,7 @@ def _box(axes: Any, box: Sequence[float], color: Any, name: str, width: float, s
     axes.plot(*corners, color=color, linewidth=width, linestyle=style)
     if name:
         patch = {"facecolor": color, "edgecolor": "none", "pad": 1}
-        axes.text(left, top, name, fontsize=7, color="white", va="bottom", bbox=patch)
+        axes.text(left, top, label(name), fontsize=7, color="white", va="bottom", bbox=patch)
 
 
 def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
@@ -217,7 +228,7 @@ def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], path: Pat
     figure, axes = plt.subplots(figsize=(6, 4.2))
     colors = plt.get_cmap("tab10" if len(curves) <= 10 else "tab20")
     for number, (name, (precision, recall)) in enumerate(curves.items()):
-        axes.plot(recall, precision, color=colors(number % colors.N), label=name, linewidth=1.3)
+        axes.plot(recall, precision, color=colors(number % colors.N), label=label(name), linewidth=1.3)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03), title="overlap of 0.50, validation")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.grid(alpha=0.3)
@@ -227,7 +238,7 @@ def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], path: Pat
 def bars(values: dict[str, float], path: Path, title: str) -> None:
     """A bar for each name, with values from 0 to 1."""
     figure, axes = plt.subplots(figsize=(6, 0.26 * len(values) + 1))
-    axes.barh(list(values), list(values.values()), color=LINE)
+    axes.barh([label(name) for name in values], list(values.values()), color=LINE)
     for place, value in enumerate(values.values()):
         axes.text(value + 0.01, place, f"{value:.2f}", va="center", fontsize=8, color=INK)
     axes.invert_yaxis()

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import math
-import pickle
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from decathlon.data import say
+from decathlon.data import download, files, say
 
 # COCO's names of VOC's classes, where they differ.
 COCO_NAMES = {
@@ -48,16 +48,17 @@ def fetched(weights: str, coco: WeightsEnum, imagenet: WeightsEnum) -> State:
     """
     if weights not in ("coco", "imagenet"):
         return read(Path(weights).expanduser())
-    wanted = coco if weights == "coco" else imagenet
+    url = (coco if weights == "coco" else imagenet).url
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])  # where torchvision keeps them, too
+    checksum = f"sha256:{path.stem.rpartition('-')[2]}"  # the names of torchvision's files end with its beginning
     try:
-        return torch.hub.load_state_dict_from_url(
-            wanted.url, map_location="cpu", progress=True, check_hash=True, weights_only=True
-        )
-    except (OSError, RuntimeError) as error:  # no network, and a wrong checksum
+        if not (path.exists() and download.matches(path, checksum)):
+            download.fetch([url], path, checksum)
+    except ConnectionError as error:
         raise ConnectionError(
-            f"--weights {weights}: {wanted.url} could not be downloaded ({error}); train from scratch "
-            "(--weights none), or get the file elsewhere and name it (--weights FILE)"
+            f"--weights {weights}: {error}; train from scratch (--weights none), or name the file (--weights FILE)"
         ) from None
+    return read(path)
 
 
 def read(path: Path) -> State:
@@ -66,16 +67,25 @@ def read(path: Path) -> State:
     Raises:
         FileNotFoundError, ValueError: As `fetched`.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"--weights {path}: no such file; give coco, imagenet, none, or a file of tensors")
     try:
+        if zipfile.is_zipfile(files.plain(path)):
+            with zipfile.ZipFile(path) as packed:
+                if any(one.compress_type != zipfile.ZIP_STORED for one in packed.infolist()):
+                    raise ValueError("it is compressed, as torch never writes it")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickles that it did not write itself, then refuses them
-            state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+            if path.suffix == ".safetensors":
+                state = load_file(path)
+            else:  # from memory: of a file, torch asks for as much as it promises
+                state = torch.load(io.BytesIO(files.content(path)), "cpu", weights_only=True)
+    except Exception as error:  # torch carries out a few of a pickle's opcodes, which fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"--weights {path} is damaged, or holds more than tensors: {reason}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise ValueError(f"--weights {path} holds no table of named tensors")
     return state
 

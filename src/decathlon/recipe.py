@@ -12,7 +12,19 @@ import math
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import decathlon.pretraining
 import decathlon.tasks
@@ -24,6 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from decathlon.data import Data, Epoch, Source, Split
+    from decathlon.portable import Graph
 
 # The order in which a course teaches them, and in which every table lists them. Further tasks follow by name.
 CURRICULUM = (
@@ -172,7 +185,10 @@ class Task(Protocol):
     def predict(
         self, model: nn.Module, inputs: list[str], recipe: Recipe, meta: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        """One answer an input."""
+        """One answer an input. `model` may be a `portable.Session`: what `graph` gives, run by something else."""
+
+    def graph(self, model: nn.Module, recipe: Recipe, meta: dict[str, Any]) -> Graph:
+        """What `export` writes of a trained network, and what `predict` does around it, for the metadata."""
 
     def show(self, model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> None:
         """Draw what the network does on the validation split into `folder`/*.png."""
@@ -230,8 +246,9 @@ def from_dict(default: Recipe, values: dict[str, Any]) -> Recipe:
 
 def _filled(default: Any, values: Any, path: str) -> Any:
     if not isinstance(values, dict):
-        raise ValueError(f"recipe field {path or 'recipe'!r} must hold an object, not {values!r}")
+        raise ValueError(f"recipe field {path or 'recipe'!r} must hold an object, not {str(values)[:60]}")
     known = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)}
+    hints = get_type_hints(type(default))
     changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
@@ -239,15 +256,31 @@ def _filled(default: Any, values: Any, path: str) -> Any:
         old = known[name]
         if dataclasses.is_dataclass(old):
             changes[name] = _filled(old, value, f"{path}{name}.")
-        elif isinstance(old, tuple) and isinstance(value, list):
-            changes[name] = tuple(value)
-        elif isinstance(old, float) and type(value) is int:
-            changes[name] = float(value)
-        elif old is not None and type(value) is not type(old):
-            raise ValueError(f"recipe field {path + name!r} must be like {old!r}, not {value!r}")
         else:
-            changes[name] = value
+            changes[name] = new = _as_written(value, isinstance(old, float))
+            if not _fits(new, hints[name]):
+                raise ValueError(f"recipe field {path + name!r} must be like {old!r}, not {str(value)[:60]}")
     return dataclasses.replace(default, **changes)
+
+
+def _as_written(value: Any, number: bool) -> Any:
+    """A value as a recipe has it: JSON knows neither tuples nor, of a whole number, whether it is meant as a float."""
+    if isinstance(value, list):
+        return tuple(_as_written(one, number) for one in value)
+    return float(value) if number and type(value) is int and abs(value) < 2**53 else value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a field's type."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return any(type(value) is type(one) and value == one for one in inside)
+    if origin is tuple:
+        each = inside[:1] * len(value) if isinstance(value, tuple) and inside[-1] is ... else inside
+        return isinstance(value, tuple) and len(value) == len(each) and all(map(_fits, value, each))
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inside)
+    return type(value) is hint or (hint is float and type(value) is int)
 
 
 def differences(recipe: Recipe, default: Recipe, ignore: tuple[str, ...] = ("seed",)) -> dict[str, Any]:

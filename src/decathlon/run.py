@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -27,6 +28,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from decathlon import writing
+from decathlon.data import files
 from decathlon.recipe import UsageError
 
 PACKAGES = (
@@ -61,13 +64,9 @@ def new_folder(task_id: str, seed: int, out: str | None) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write beside and move into place, so that the file is never half there."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text)
-        return part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    with writing.beside(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -83,31 +82,39 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: It is something else.
     """
     try:
-        value = json.loads(path.read_text())
+        value = files.from_json(files.text(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path.parent} is no run folder: it has no {path.name}") from None
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+        raise ValueError(f"{path} is damaged: {str(error).removeprefix(f'{path} ')}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} is damaged: it holds no object")
     return value
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Add a line to a .jsonl file."""
-    with path.open("a") as file:
+    """Add a line to a .jsonl file, on the disk before this returns: a later checkpoint counts on it."""
+    with writing.told(path), path.open("a") as file:
         file.write(json.dumps(value) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a .jsonl file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The lines of a .jsonl file; none where there is no file. Raises ValueError where one is no object."""
+    try:
+        found = [files.from_json(line) for line in files.text(path).splitlines()] if path.exists() else []
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {str(error).removeprefix(f'{path} ')}") from None
+    if not all(isinstance(line, dict) for line in found):
+        raise ValueError(f"{path} is damaged: a line of it holds no object")
+    return found
 
 
 def keep_lines(path: Path, count: int) -> None:
     """Drop what a .jsonl file holds beyond its first `count` lines: it was written after the checkpoint."""
     if path.exists():
-        write_text(path, "".join(path.read_text().splitlines(keepends=True)[:count]))
+        write_text(path, "".join(files.text(path).splitlines(keepends=True)[:count]))
 
 
 def peak_memory(device: torch.device) -> int:
@@ -154,13 +161,11 @@ def _git(*words: str) -> str:
 
 def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors as safetensors, beside and moved into place. Tied weights are written twice."""
-    part = path.with_name(path.name + ".part")
-    try:
-        save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, part)
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise OSError(f"could not write {path}: {error}") from None
+    with writing.beside(path) as part:
+        try:
+            save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, part)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -173,6 +178,6 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         raise FileNotFoundError(f"{path.parent} has no {path.name}: the training did not finish; continue it: --resume")
     try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+        return load_file(files.plain(path))
+    except Exception as error:  # a damaged header, a type that torch lacks: each in its own way
+        raise ValueError(f"{path} is damaged: {' '.join(str(error).split()) or type(error).__name__}") from None

@@ -8,13 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from decathlon import run
+from decathlon import guard, run
 from decathlon.recipe import task_ids
 
 BEGIN, END = "<!-- scoreboard: written by `decathlon scoreboard --write` -->", "<!-- /scoreboard -->"
-
-
-NEEDED = {"task", "data", "metric", "value", "bar", "seed", "train_seconds", "seconds_to_bar", "parameters"}
 
 
 def stamp() -> str:
@@ -33,10 +30,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
         raise FileNotFoundError(f"there is no folder {folder}: run this in the repository, or name one with --results")
     summaries = []
     for path in sorted(folder.glob("*/*.json")):
-        summary = run.read_json(path)
-        if NEEDED - set(summary):
-            raise ValueError(f"{path} is no run summary")
-        summaries.append(summary)
+        summaries.append(guard.summary(path))
     return summaries
 
 

@@ -14,12 +14,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from decathlon import plots, processes, report, run, shipped
+from decathlon import guard, plots, processes, report, run, shipped
 from decathlon.checkpoint import State
 from decathlon.data import Data, Epoch, say, source, steps_per_epoch, stream
 from decathlon.fit import fit, measure
 from decathlon.own import load_network
 from decathlon.recipe import PRETRAINING, Recipe, Task, UsageError, differences, from_dict, get_task, to_dict
+
+PRINTED = ("metrics", "broken_rules", "passed")  # what a summary must have to be shown
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
         folder, recipe, options = resumed(task, options)
         if (folder / "summary.json").exists():
             say(f"{folder} is finished already: nothing to resume")
-            return run.read_json(folder / "summary.json") | {"folder": str(folder)}
+            return guard.summary(folder / "summary.json", PRINTED) | {"folder": str(folder)}
         network_file = f"{folder / 'model.py'}:{options.model.rpartition(':')[2]}" if options.model else None
     where = source(options.data, options.data_dir, not options.dry_run)
     bar = task.CARD.bar if where.kind != "own" else None  # the bar is for the task's own data
@@ -93,8 +95,11 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
         folder = start_folder(task, recipe, options, data, fabric)
     elif fabric.is_global_zero:
         note_environment(folder, fabric)
-    kept, state = fit(task, model, data, recipe, folder, fabric, bar, options.until_bar, bool(options.resume))
-    summary = finish(task, kept, data, recipe, folder, fabric, state, bar, broken)
+    try:
+        kept, state = fit(task, model, data, recipe, folder, fabric, bar, options.until_bar, bool(options.resume))
+        summary = finish(task, kept, data, recipe, folder, fabric, state, bar, broken)
+    except OSError as error:  # a full disk, for one
+        raise OSError(f"{error}; then go on where the training was: --resume {folder}") from error
     return summary | {"folder": str(folder)}
 
 
@@ -102,11 +107,13 @@ def resumed(task: Task, options: Options) -> tuple[Path, Recipe, Options]:
     """Folder, recipe and options of the run to go on with: its own, but for where the data lies."""
     assert options.resume is not None
     folder = Path(options.resume)
-    config = run.read_json(folder / "config.json")
-    if config.get("task") != task.CARD.id:
-        raise UsageError(f"{folder} is a run of {config.get('task')}, not of {task.CARD.id}")
-    kept = config["options"]
-    recipe = from_dict(base_recipe(task, kept["data"]), config["recipe"])
+    config = guard.config(folder)
+    if config["task"] != task.CARD.id:
+        raise UsageError(f"{folder} is a run of {config['task']}, not of {task.CARD.id}")
+    kept = {name: value for name, value in config["options"].items() if name in vars(options)}
+    if kept["model"]:
+        guard.own_code(folder / "model.py")
+    recipe = recipe_of(task, config, folder)
     told = {"resume": options.resume, "dry_run": options.dry_run, "data_dir": options.data_dir or kept["data_dir"]}
     return folder, recipe, Options(**(kept | told))
 
@@ -122,6 +129,14 @@ def note_environment(folder: Path, fabric: Fabric) -> None:
 def base_recipe(task: Task, data: str) -> Recipe:
     """The task's recipe for this kind of data, before any flag."""
     return task.sample_recipe() if data == "sample" else task.recipe()
+
+
+def recipe_of(task: Task, config: dict[str, Any], folder: Path) -> Recipe:
+    """The recipe that a run's config.json holds. Raises ValueError, naming it, for one that no training has written."""
+    try:
+        return from_dict(base_recipe(task, config["options"]["data"]), config["recipe"])
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged: {error}") from None
 
 
 def make_plan(
@@ -193,10 +208,12 @@ def start_folder(task: Task, recipe: Recipe, options: Options, data: Data, fabri
         if options.data_dir:
             asked["data_dir"] = str(Path(options.data_dir).expanduser().resolve())
         config = {"task": task.CARD.id, "recipe": to_dict(recipe), "options": asked}
-        run.write_json(folder / "config.json", config | {"data": data.name, "meta": data.meta})
-        run.write_json(folder / "environment.json", run.environment(fabric.device))
         if options.model:
             shutil.copyfile(options.model.rpartition(":")[0], folder / "model.py")
+            guard.remember(folder / "model.py")
+        run.write_json(folder / "environment.json", run.environment(fabric.device))
+        # Last: a folder without it has not begun, and the same command may begin there.
+        run.write_json(folder / "config.json", config | {"data": data.name, "meta": data.meta})
     return cast(Path, fabric.broadcast(folder))
 
 
@@ -295,19 +312,13 @@ def load_run(folder: Path) -> Loaded:
         FileNotFoundError: It is no run folder, or one that has not finished.
         ValueError: It is damaged.
     """
-    config = run.read_json(folder / "config.json")
-    if not {"task", "recipe", "options", "meta"} <= set(config):
-        raise ValueError(f"{folder / 'config.json'} is damaged: it does not say task, recipe, options and meta")
+    config = guard.config(folder)
     task, options = get_task(config["task"]), config["options"]
-    recipe = from_dict(base_recipe(task, options["data"]), config["recipe"])
+    recipe = recipe_of(task, config, folder)
     weights = run.load_weights(folder / "model.safetensors")
     function = options["model"] and options["model"].rpartition(":")[2]
-    network = load_network(f"{folder / 'model.py'}:{function}") if function else None
-    model = task.model(recipe, config["meta"], None, network)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{folder / 'model.safetensors'} does not fit the network: {error}") from None
+    network = load_network(f"{guard.own_code(folder / 'model.py')}:{function}") if function else None
+    model = guard.built(lambda: task.model(recipe, config["meta"], None, network), weights, folder, network is None)
     return Loaded(task, model.eval(), recipe, config)
 
 
@@ -326,7 +337,7 @@ def load_data(folder: Path, loaded: Loaded, data_dir: str | None) -> Data:
 
 def check_meta(folder: Path, data: Data) -> None:
     """Raise ValueError where the data are not what the run in `folder` knows: other classes, another encoder."""
-    known = run.read_json(folder / "config.json")["meta"]
+    known = guard.config(folder)["meta"]
     for name, now in data.meta.items():
         if name in known and known[name] != now:
             before, after = (str(value)[:60] for value in (known[name], now))
@@ -366,7 +377,7 @@ def evaluate(folder: Path, data_dir: str | None) -> dict[str, Any]:
     fabric = Fabric(accelerator="auto", devices=1, precision=loaded.recipe.precision)
     data = load_data(folder, loaded, data_dir).to(fabric.device)
     metrics = measure(loaded.task, loaded.model.to(fabric.device), data, "test", loaded.recipe, fabric)
-    summary = run.read_json(folder / "summary.json")
+    summary = guard.summary(folder / "summary.json", PRINTED)
     value, bar = metrics[card.metric], summary["bar"]
     return summary | {
         "value": value,

@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from decathlon.terminal import shown
+
 
 @dataclass(frozen=True)
 class Source:
@@ -185,4 +187,4 @@ def hold_out_runs(split: Split, part: int = 12, runs: int = 240) -> tuple[Split,
 
 def say(message: str) -> None:
     """Tell the user something on the side (standard error), out of the way of results."""
-    print(message, file=sys.stderr, flush=True)
+    print(shown(message), file=sys.stderr, flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,9 @@ from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException, ElementTree
 
+from decathlon.data import files
+
+FARTHEST = 1_000_000  # pixels: no number beyond it is a place in a picture
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels; the picture's corner is (0, 0)
 
@@ -49,7 +51,7 @@ def listed(tree: Path, side: str) -> list[tuple[Path, Path]] | None:
     path = tree / "ImageSets" / "Main" / f"{side}.txt"
     if not path.is_file():
         return None
-    names = [line.split()[0] for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    names = [line.split()[0] for line in files.text(path).splitlines() if line.strip()]
     if not names:
         raise ValueError(f"{path} lists no picture")
     return [pair(tree, name, str(path)) for name in names]
@@ -61,7 +63,7 @@ def pair(tree: Path, name: str, said: str) -> tuple[Path, Path]:
     Raises:
         FileNotFoundError, ValueError: As `listed`.
     """
-    if Path(name).name != name:
+    if Path(name).name != name or name == ".." or "\0" in name:
         raise ValueError(f"{said} lists {name!r}, which is no plain name of a picture")
     xml, stem = tree / "Annotations" / f"{name}.xml", tree / "JPEGImages" / name
     if not xml.is_file():
@@ -80,7 +82,7 @@ def read_xml(picture: Path, path: Path) -> Annotation:
         ValueError: It is no such file, asks for entities (which can be bombs), or a box is missing or reversed.
     """
     try:
-        root = ElementTree.fromstring(path.read_bytes(), forbid_dtd=True)
+        root = ElementTree.fromstring(files.content(path), forbid_dtd=True)
     except DefusedXmlException:
         raise ValueError(f"{path} declares entities or a document type, which no annotation needs: refused") from None
     except (ParseError, ValueError, LookupError) as error:
@@ -106,7 +108,7 @@ def _corners(box: Element | None, thing: str) -> Box:
     if box is None:
         raise ValueError(f"{thing} has no bndbox")
     left, top, right, bottom = (_number(box.findtext(name)) for name in ("xmin", "ymin", "xmax", "ymax"))
-    if not all(map(math.isfinite, (left, top, right, bottom))):
+    if not all(abs(value) <= FARTHEST for value in (left, top, right, bottom)):
         raise ValueError(f"{thing} has a bndbox without four numbers xmin, ymin, xmax, ymax")
     if right < left or bottom < top:
         raise ValueError(f"{thing} has a reversed box: x from {left:g} to {right:g}, y from {top:g} to {bottom:g}")
@@ -134,8 +136,8 @@ def read_coco(path: Path, folders: list[Path]) -> tuple[list[Annotation], list[s
         ValueError: It is no such file, or a box is missing, reversed or of an unknown picture or category.
     """
     try:
-        root = json.loads(path.read_text())
-        categories = {int(one["id"]): str(one["name"]) for one in root["categories"]}
+        root = files.from_json(files.text(path))
+        categories = {int(one["id"]): _text(one["name"]) for one in root["categories"]}
         images = {
             one["id"]: Annotation(_found(one["file_name"], folders, path), "", _size(one), [], [], [])
             for one in root["images"]
@@ -145,12 +147,14 @@ def read_coco(path: Path, folders: list[Path]) -> tuple[list[Annotation], list[s
         raise
     except KeyError as error:
         raise ValueError(f"{path} is not in COCO's format: it lacks {error}") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not in COCO's format: {error}") from None
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{path} is not in COCO's format: {str(error).removeprefix(f'{path} ')}") from None
+    files.class_names(list(categories.values()), path)
     if not images or not categories:
         raise ValueError(f"{path} lists no images, or no categories")
     for number, thing in enumerate(things):
-        name = f"{path}: annotation {thing.get('id', number) if isinstance(thing, dict) else number}"
+        told = thing.get("id") if isinstance(thing, dict) else None
+        name = f"{path}: annotation {told if isinstance(told, (int, str)) else number}"
         image, category, box, crowd = _thing(thing, name)
         if image not in images or category not in categories:
             raise ValueError(f"{name} is of image {image!r} and category {category!r}, which the file does not list")
@@ -169,16 +173,24 @@ def _thing(thing: Any, name: str) -> tuple[Any, int, Box, bool]:
         left, top, wide, high = (float(value) for value in thing["bbox"])
         image, category, crowd = thing["image_id"], int(thing["category_id"]), bool(thing.get("iscrowd", 0))
         hash(image)
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
         raise ValueError(f"{name} lacks image_id, category_id, or a bbox of four numbers") from None
-    if not (all(map(math.isfinite, (left, top, wide, high))) and wide > 0 and high > 0):
+    if not (all(abs(value) <= FARTHEST for value in (left, top, wide, high)) and wide > 0 and high > 0):
         raise ValueError(f"{name} has a reversed or empty bbox: {[left, top, wide, high]}")
     return image, category, (left, top, left + wide, top + high), crowd
 
 
+def _text(name: Any) -> str:
+    if not isinstance(name, str):
+        raise ValueError("a category's name is no text")
+    return name
+
+
 def _size(image: dict[str, Any]) -> tuple[int, int] | None:
     wide, high = image.get("width"), image.get("height")
-    return (wide, high) if isinstance(wide, int) and isinstance(high, int) and wide > 0 and high > 0 else None
+    if not isinstance(wide, int) or not isinstance(high, int):
+        return None
+    return (wide, high) if 0 < wide <= FARTHEST and 0 < high <= FARTHEST else None
 
 
 def _found(name: str, folders: list[Path], said: Path) -> Path:

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from decathlon.data import say
+from decathlon import writing
+from decathlon.data import files, say
 
 
 def key(*made_of: Any) -> str:
     """A short hash of plain JSON data: of what a cached thing was made of."""
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
+
+
+def opened(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file that `numpy.savez` wrote; its checksums are verified, too.
+
+    Raises:
+        Exception: It is damaged, or holds more than arrays, or unpacks to more than the file's size.
+    """
+    with files.plain(path).open("rb") as file:
+        inside = zipfile.ZipFile(file).infolist()
+        if any(one.compress_type != zipfile.ZIP_STORED for one in inside):
+            raise ValueError("it is compressed, as what is kept here never is")
+        file.seek(-12, 2)  # the archive ends with how many files it holds: damage can hide some of them
+        if len(inside) != int.from_bytes(file.read(2), "little"):
+            raise ValueError("it has lost some of its arrays")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as kept:
+            return {name: kept[name] for name in kept.files}
 
 
 def arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -29,19 +45,14 @@ def arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, n
     """
     if path.exists():
         try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # verifies checksums, too
-                return {name: file[name] for name in file.files}
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+            return opened(path)
+        except Exception:  # damaged bytes fail in any way
             say(f"{path} is damaged or cannot be read: making it again")
     made = make()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as out:
+        with writing.beside(path) as part, part.open("wb") as out:
             np.savez(out, **made)  # type: ignore[arg-type]
-        part.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         say(f"what was read could not be kept for the next start: {error}")
     return made

@@ -8,10 +8,6 @@ in the data folder's `cache`, so that the next start takes a second.
 from __future__ import annotations
 
 import hashlib
-import io
-import pickle
-import tarfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from decathlon.data import Data, Source, Split, cache, divided, drawn, photo
+from decathlon.data import Data, Source, Split, cache, divided, drawn, files, photo, pickled
 from decathlon.data.download import fetch, md5
 
 VERSION = "1"  # of what the cache holds: raise it when reading changes
@@ -43,6 +39,7 @@ PICKLED = {
 }
 PLAIN = [f"{name}.bin" for name in PICKLED]
 COUNTS = {"train": 50_000, "test": 10_000}
+LARGEST = 1 << 29  # bytes of a batch, and of all that an archive unpacks to: the release has 186 million
 
 
 @dataclass(frozen=True)
@@ -191,26 +188,18 @@ def batches(place: Path, official: bool) -> Pictures:
 
 
 def _folder(place: Path) -> dict[str, bytes]:
-    return {name: (place / name).read_bytes() for name in (*PLAIN, *PICKLED) if (place / name).exists()}
+    names = [name for name in (*PLAIN, *PICKLED) if (place / name).exists()]
+    return {name: files.content(place / name, LARGEST) for name in names}
 
 
 def _archive(place: Path) -> dict[str, bytes]:
     """The batches in a tar file, by name."""
     contents = {}
-    try:
-        with tarfile.open(place) as tar:
-            for member in tar:
-                tarfile.data_filter(member, "/nowhere")  # refuses names and links that lead outside
-                if not (member.isfile() or member.isdir()):
-                    raise ValueError(f"{place} holds {member.name!r}, which is no plain file; CIFAR-10's does not")
-                name = Path(member.name).name
-                file = tar.extractfile(member) if name in PICKLED or name in PLAIN else None
-                if file:
-                    contents[name] = file.read()
-    except tarfile.FilterError as error:
-        raise ValueError(f"{place} leads outside its folder: {error}; CIFAR-10's does not") from None
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{place} is damaged or cut short: {error}; delete it and get it again") from None
+    for member, file in files.members(place, LARGEST, 100):
+        name = Path(member).name
+        if name in PICKLED or name in PLAIN:
+            with files.telling(place):
+                contents[name] = file.read()
     return contents
 
 
@@ -231,27 +220,6 @@ def plain_batch(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
     return _checked(rows[:, 1:], rows[:, 0], path)
 
 
-# What arrays are pickled with, under the names that all releases of numpy gave it.
-ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): np.empty(1).__reduce__()[0],
-    ("numpy._core.multiarray", "_reconstruct"): np.empty(1).__reduce__()[0],
-    ("numpy._core.numeric", "_frombuffer"): np.empty(1).__reduce_ex__(5)[0],
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): lambda text, codec: text.encode("latin1"),
-}
-
-
-class Unpickler(pickle.Unpickler):
-    """Unpickles arrays, numbers, texts and lists, and refuses whatever else: a pickle can be a program."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """One of the few that arrays need."""
-        if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a batch of pictures does not need")
-        return ALLOWED[module, name]
-
-
 def pickled_batch(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A pickled dict with `data`, uint8 (N, 3072), and `labels`. Nothing in the pickle is run.
 
@@ -262,16 +230,22 @@ def pickled_batch(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
         ValueError: It is no such pickle, or asks for anything but arrays.
     """
     try:
-        batch = Unpickler(io.BytesIO(content), encoding="latin1").load()
-        pixels, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
-    except Exception as error:  # damaged bytes are instructions, too, and fail in any way
+        batch = pickled.read(content)
+        if type(batch) is not dict or not {"data", "labels"} <= set(batch):
+            raise ValueError("it holds no table with data and labels")
+        pixels, labels = pickled.array(batch["data"]), batch["labels"]
+        if type(labels) is not list:
+            labels = pickled.array(labels)
+        elif not all(type(label) is int and 0 <= label < len(CLASSES) for label in labels):
+            raise ValueError(f"its labels are none of 0 to {len(CLASSES) - 1}")
+    except ValueError as error:
         raise ValueError(f"{path} is no batch of CIFAR-10: {error}") from None
-    return _checked(pixels, labels, path)
+    return _checked(pixels, np.asarray(labels), path)
 
 
 def _checked(pixels: np.ndarray, labels: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    if pixels.dtype != np.uint8 or pixels.shape != (len(labels), SIZE) or labels.dtype.kind not in "iu":
-        raise ValueError(f"{path} holds {pixels.dtype} {pixels.shape}, not uint8 ({len(labels)}, {SIZE}) with labels")
+    if pixels.dtype != np.uint8 or labels.ndim != 1 or pixels.shape != (len(labels), SIZE):
+        raise ValueError(f"{path} holds {pixels.dtype} {pixels.shape}, not uint8 (N, {SIZE}) with N labels")
     if not len(labels) or labels.min() < 0 or labels.max() >= len(CLASSES):
         raise ValueError(f"{path} has labels that are none of 0 to {len(CLASSES) - 1}, or none at all")
     return pixels.reshape(-1, 3, photo.SIDE, photo.SIDE), labels.astype(np.int64)

@@ -11,8 +11,17 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from decathlon.data import files
+
 SIDE, BOX = 28, 20  # MNIST: the digit is scaled into 20×20 and its centre of mass put into the middle of 28×28
 MAX_PIXELS = 50_000_000
+# Pillow knows many more, which nobody needs here: EPS for one starts Ghostscript, an icon's header lies about its size.
+FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
+ORIENTATION = 0x0112  # of EXIF
+READING = (
+    "grey; dark on bright is inverted; stretched to 0..255; cropped to the ink (above 64), its longer side scaled to "
+    "20 pixels, and put into 28×28 so that the centre of mass is in the middle; a 28×28 picture is taken as it is"
+)
 
 
 def open_image(path: str) -> Image.Image:
@@ -20,12 +29,11 @@ def open_image(path: str) -> Image.Image:
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: It is no picture, damaged, or larger than 50 million pixels.
+        ValueError: It is no picture, no plain file, damaged, or larger than 50 million pixels.
     """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{path}: no such file")
+    files.plain(path)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             wide, high = image.size
             upright = ImageOps.exif_transpose(image) if wide * high <= MAX_PIXELS else None  # a copy, decoded
     except UnidentifiedImageError:
@@ -35,6 +43,16 @@ def open_image(path: str) -> Image.Image:
     if upright is None:
         raise ValueError(f"{path} has {wide}×{high} pixels; at most {MAX_PIXELS:,} are read")
     return upright
+
+
+def held(path: str | Path) -> int:
+    """How the camera was held that took a picture, which `open_image` could read: EXIF's orientation, from 1 to 8."""
+    try:
+        with Image.open(path, formats=FORMATS) as stored:
+            found = stored.getexif().get(ORIENTATION, 1)
+    except Exception as error:  # as in `open_image`
+        raise ValueError(f"{path} is damaged: {error}") from None
+    return found if found in range(1, 9) else 1
 
 
 def read_digit(path: str) -> tuple[Tensor, list[str]]:
@@ -48,7 +66,12 @@ def read_digit(path: str) -> tuple[Tensor, list[str]]:
     Raises:
         FileNotFoundError, ValueError: As `open_image`; or the picture shows nothing at all.
     """
-    pixels = np.asarray(_grey(open_image(path)), np.float32)
+    return prepared(open_image(path), path)
+
+
+def prepared(image: Image.Image, path: str) -> tuple[Tensor, list[str]]:
+    """What `read_digit` makes of an open picture; `path` names it in errors."""
+    pixels = np.asarray(_grey(image), np.float32)
     notes = []
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     if np.median(border) > pixels.mean():

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
+import io
 import re
-import shutil
 import sys
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from decathlon.data import Source, composed, say
-from decathlon.data.download import fetch
+from decathlon import writing
+from decathlon.data import Source, composed, files, say
+from decathlon.data.download import fetch, md5
 
 URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 LABELLED = 25_000  # reviews in each split of the official release
+JSON = (".jsonl", ".ndjson")
+NEITHER = (type(None), list, dict)  # what is no text and no label
+UNPACKED = (1 << 30, 200_000)  # bytes and files that its archive may have: about twice as many as it has
 
 
 @dataclass(frozen=True)
@@ -76,18 +79,19 @@ def official(source: Source) -> Path:
     if not source.download:
         raise FileNotFoundError(f"IMDB is not in {folder}")
     archive = source.folder / URL.rpartition("/")[2]
+    if archive.exists() and md5(archive) != MD5:
+        raise ValueError(f"{archive} is damaged or cut short: its checksum is wrong; delete it and run again")
     if not archive.exists():
         try:
             fetch([URL], archive, MD5)
         except ConnectionError as error:
             raise ConnectionError(f"{error}; or unpack it to {folder}; or use --data sample") from None
-    part = source.folder / "aclImdb.part"
-    shutil.rmtree(part, ignore_errors=True)
     say(f"unpacking {archive}")
-    with tarfile.open(archive) as tar:
-        tar.extractall(part, filter="data")  # refuses paths and links that lead outside
-    (part / "aclImdb").replace(folder)
-    shutil.rmtree(part)
+    with writing.told(folder), writing.scratch(folder) as part:
+        files.unpack(archive, part, lambda name: name, *UNPACKED)
+        if not (part / "aclImdb").is_dir():
+            raise ValueError(f"{archive} holds no folder aclImdb; delete it and run again")
+        writing.settle(part / "aclImdb", folder)
     return folder
 
 
@@ -99,6 +103,7 @@ def tree(folder: Path, name: str) -> Texts:
     """
     top = folder / "train" if (folder / "train").is_dir() else folder
     classes = sorted(path.name for path in top.iterdir() if path.is_dir() and path.name != "unsup")
+    files.class_names(classes, top)
     if len(classes) < 2:
         raise ValueError(f"{top} must hold a folder of .txt files for each class; it holds {classes or 'none'}")
     digest = hashlib.sha256()
@@ -127,7 +132,7 @@ def _classes(folder: Path, classes: list[str], digest: hashlib._Hash) -> tuple[l
 def _folder(folder: Path, digest: hashlib._Hash) -> list[str]:
     texts = []
     for path in sorted(folder.glob("*.txt")):
-        content = path.read_bytes()
+        content = files.content(path)
         digest.update(content)
         texts.append(clean(decode(content, path)))
     digest.update(f"{folder.name} {len(texts)}".encode())
@@ -140,32 +145,38 @@ def table(path: Path, name: str) -> Texts:
     Raises:
         ValueError: The columns are not there (says which are), or a line is damaged.
     """
-    content = path.read_bytes()
-    lines = decode(content, path).splitlines()
-    if path.suffix in (".jsonl", ".ndjson"):
-        try:
-            rows = [json.loads(line) for line in lines if line.strip()]
-        except ValueError as error:
-            raise ValueError(f"{path} has a line that is no JSON: {error}") from None
-    else:
-        csv.field_size_limit(sys.maxsize)
-        rows = list(csv.DictReader(lines))
+    content = files.content(path)
+    try:
+        rows = _rows(decode(content, path), path.suffix)
+    except (ValueError, csv.Error) as error:
+        kind = "JSON" if path.suffix in JSON else "CSV"
+        raise ValueError(f"{path} has a line that is no {kind}: {error}") from None
     if not rows:
         raise ValueError(f"{path} holds no rows")
     columns = list(rows[0]) if isinstance(rows[0], dict) else []
     if not {"text", "label"} <= set(columns):
         raise ValueError(f"{path} needs the columns text and label; it has {', '.join(map(str, columns)) or 'none'}")
     for number, row in enumerate(rows):
-        if not isinstance(row, dict) or row.get("text") is None or row.get("label") is None:
+        if not isinstance(row, dict) or any(isinstance(row.get(key), NEITHER) for key in ("text", "label")):
             raise ValueError(f"{path}: row {number + 1} has no text or no label")
     classes = sorted({str(row["label"]) for row in rows})
+    files.class_names(classes, path)
     if len(classes) < 2:
         raise ValueError(f"{path} has one label only, {classes[0]!r}")
-    labels = [classes.index(str(row["label"])) for row in rows]
+    places = {label: place for place, label in enumerate(classes)}
+    labels = [places[str(row["label"])] for row in rows]
     texts = [clean(str(row["text"])) for row in rows]
     train, train_labels, test, test_labels = _divide(texts, labels)
     key = hashlib.sha256(content).hexdigest()[:16]
     return Texts(name, classes, train, train_labels, test, test_labels, [], key)
+
+
+def _rows(text: str, ending: str) -> list[Any]:
+    """What each line of JSON lines or row of CSV holds; only a line feed ends a line of JSON."""
+    if ending in JSON:
+        return [files.from_json(line) for line in text.split("\n") if line.strip()]
+    csv.field_size_limit(sys.maxsize)
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def _divide(texts: list[str], labels: list[int]) -> tuple[list[str], list[int], list[str], list[int]]:
@@ -199,7 +210,7 @@ def lines(given: str) -> list[str]:
     if given == "-":
         found = sys.stdin.read().splitlines()
     elif len(given) < 256 and Path(given).is_file():
-        found = decode(Path(given).read_bytes(), Path(given)).splitlines()
+        found = decode(files.content(Path(given)), Path(given)).splitlines()
     else:
         found = [given]
     found = [line for line in found if line.strip()]

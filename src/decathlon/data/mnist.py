@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import gzip
 import math
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from decathlon.data import Data, Source, Split, hold_out, sample, say
+from decathlon import writing
+from decathlon.data import Data, Source, Split, files, hold_out, sample, say
 from decathlon.data.download import fetch, md5
 
 # The files and the MD5 of each as gzip archive (as published) and unpacked (as torchvision keeps them).
@@ -70,11 +70,10 @@ def official(source: Source) -> Path:
                     f"{error}. MNIST needs {wanted} (unpacked or not) in {raw}; or use --data sample, "
                     "which needs no network"
                 ) from None
-        part = raw / f"{name}.part"
-        part.write_bytes(gzip.decompress(packed.read_bytes()))
-        if md5(part) != unpacked:
-            raise ValueError(f"{packed} unpacks to something that is not {name}; delete it and run again")
-        part.replace(raw / name)
+        with writing.beside(raw / name) as part:
+            part.write_bytes(gzip.decompress(packed.read_bytes()))
+            if md5(part) != unpacked:
+                raise ValueError(f"{packed} unpacks to something that is not {name}; delete it and run again")
     return raw
 
 
@@ -123,32 +122,40 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     number, then the values. http://yann.lecun.com/exdb/mnist/
 
     Raises:
-        ValueError: The file is empty, cut short or too long, or its first bytes are not those of such a file.
+        ValueError: The file is empty, cut short or too long, no plain file, or its first bytes are not those of such a
+            file; or what it unpacks to is above `files.MOST`.
     """
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is no whole gzip file: {error}") from None
-    if len(content) < 4 + 4 * dimensions:
+    header = 4 + 4 * dimensions
+
+    def shape_of(start: bytes) -> list[int]:
+        if start[:4] != bytes((0, 0, 8, dimensions)):
+            raise ValueError(
+                f"{path} is no IDX file of bytes in {dimensions} dimensions: "
+                f"it starts with {start[:4].hex(' ')}, not {bytes((0, 0, 8, dimensions)).hex(' ')}"
+            )
+        return [int(size) for size in np.frombuffer(start, ">u4", dimensions, 4)]
+
+    if path.suffix == ".gz":
+        content = files.gunzipped(path, lambda start: header + math.prod(shape_of(start)), header)
+    else:
+        content = files.content(path)
+    if len(content) < header:
         raise ValueError(f"{path} is {'empty' if not content else 'cut short'}: {len(content)} bytes")
-    if content[:4] != bytes((0, 0, 8, dimensions)):
-        raise ValueError(
-            f"{path} is no IDX file of bytes in {dimensions} dimensions: "
-            f"it starts with {content[:4].hex(' ')}, not {bytes((0, 0, 8, dimensions)).hex(' ')}"
-        )
-    shape = [int(size) for size in np.frombuffer(content, ">u4", dimensions, 4)]
-    expected = 4 + 4 * dimensions + math.prod(shape)
+    shape = shape_of(content)
+    expected = header + math.prod(shape)
     if len(content) != expected:
+        more = " or more" if path.suffix == ".gz" else ""
         raise ValueError(
             f"{path} is {'cut short' if len(content) < expected else 'too long'}: "
-            f"{len(content)} bytes, but {' × '.join(map(str, shape))} values need {expected}"
+            f"{len(content)} bytes{more}, but {' × '.join(map(str, shape))} values need {expected}"
         )
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape).copy()
+    if max(shape) > files.MOST:  # beside a size of 0: numpy cannot count that far
+        raise ValueError(f"{path} is damaged: it holds {' × '.join(map(str, shape))} values")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
     """Write unsigned bytes as an IDX file, in one step."""
-    part = path.with_name(path.name + ".part")
     header = bytes((0, 0, 8, values.ndim)) + np.asarray(values.shape, ">u4").tobytes()
-    part.write_bytes(header + np.ascontiguousarray(values, np.uint8).tobytes())
-    part.replace(path)
+    with writing.beside(path) as part:
+        part.write_bytes(header + np.ascontiguousarray(values, np.uint8).tobytes())

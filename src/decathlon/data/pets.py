@@ -11,9 +11,6 @@ must keep its own size is the truth to measure with; compressed it takes some 5 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tarfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,8 +24,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from decathlon.data import Data, Source, Split, cache, divided, drawn_pets, say
-from decathlon.data.digit import open_image
+from decathlon import writing
+from decathlon.data import Data, Source, Split, cache, divided, drawn_pets, files, say
+from decathlon.data.digit import held, open_image
 from decathlon.data.download import fetch, md5
 from decathlon.data.photo import ENDINGS, SIDES, THREADS, in_colour
 
@@ -37,7 +35,7 @@ URL = "https://www.robots.ox.ac.uk/~vgg/data/pets/data/"
 ARCHIVES = {"images": "5c4f3ee8e5d25df40f4fd59a7f44e54c", "annotations": "95a8c909bbe2e81eed6a22bccdf3f68f"}
 COUNTS = {"train": 3680, "test": 3669}
 PET, GROUND, BOUNDARY = 1, 2, 3  # values of a trimap
-TURNED = 274  # the EXIF tag that says how a photo was held
+UNPACKED = (1 << 32, 100_000)  # bytes and files that an archive may have: some five times as many as they have
 
 
 @dataclass(frozen=True)
@@ -142,16 +140,12 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises:
         ValueError: The archive is damaged, or its files would land elsewhere.
     """
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     say(f"unpacking {archive}")
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(part, filter="data")  # refuses names and links that lead outside
-        (part / folder.name).rename(folder)
-    except (tarfile.TarError, EOFError, zlib.error, FileNotFoundError) as error:
-        raise ValueError(f"{archive} is damaged: {error}; delete it and run again") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with writing.told(folder), writing.scratch(folder) as part:
+        files.unpack(archive, part, lambda name: name, *UNPACKED)
+        if not (part / folder.name).is_dir():
+            raise ValueError(f"{archive} is damaged: it holds no folder {folder.name}; delete it and run again")
+        writing.settle(part / folder.name, folder)
 
 
 # --- Which photos there are -------------------------------------------------------------------------------------------
@@ -183,7 +177,7 @@ def _official_pairs(place: Path) -> list[Pair]:
         lists = place / "annotations" / file
         if not lists.exists():
             raise FileNotFoundError(f"{lists} is missing: it lists the photos of the split")
-        for line in lists.read_text(errors="replace").splitlines():
+        for line in files.text(lists).splitlines():
             if line.strip() and not line.startswith("#"):
                 name = line.split()[0]
                 if "/" in name or "\\" in name or name.startswith("."):
@@ -281,8 +275,7 @@ def read(pair: Pair) -> tuple[Image.Image, np.ndarray, bool]:
     image, mask = open_image(str(pair.photo)), open_image(str(pair.mask))
     turned = False
     if mask.size != image.size and mask.size == image.size[::-1]:
-        with Image.open(pair.photo) as stored:
-            how = stored.getexif().get(TURNED, 1)
+        how = held(pair.photo)
         if how >= 5:  # the values that swap width and height
             mask, turned = mask.transpose(_TURNS[how]), True
     if mask.size != image.size:

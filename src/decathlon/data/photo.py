@@ -17,10 +17,14 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from decathlon.data import files as files_
 from decathlon.data import say
 from decathlon.data.digit import open_image
 
 SIDE = 32
+READING = (
+    "upright (EXIF), RGB, transparency on white; shorter side scaled to 32 (bicubic), longer one cropped to its middle"
+)
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SIDES = ("train", "test", "val")
 THREADS = 2  # decoding holds Python's lock in part: more bring nothing
@@ -111,6 +115,7 @@ def listed(path: Path) -> Folder:
     """
     sides = [side for side in SIDES if (path / side).is_dir()] if (path / "train").is_dir() else [""]
     classes = _folders(path / sides[0])
+    files_.class_names(classes, path / sides[0])
     if len(classes) < 2:
         held = ", ".join(classes) or "none"
         raise ValueError(

@@ -7,10 +7,6 @@ folder's `cache`.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tarfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from decathlon.data import Data, Source, Split, divided, drawn_scenes, pictures
+from decathlon import writing
+from decathlon.data import Data, Source, Split, divided, drawn_scenes, files, pictures
 from decathlon.data.annotations import ENDINGS, Annotation, listed, pair, read_coco, read_xml
 from decathlon.data.download import fetch
 from decathlon.data.pictures import Pictures
@@ -36,6 +33,7 @@ ARCHIVES = {  # and their MD5, as torchvision gives them
     "VOCtest_06-Nov-2007.tar": "b6e924de25625d8de591ea690078ad9f",
 }
 SIDES = {"VOC2007": ("trainval", "test"), "VOC2012": ("train", "val")}  # the test boxes of 2012 are not public
+UNPACKED = (1 << 32, 200_000)  # bytes and files that an archive may have: many times what they have
 SMALL = 1000  # pictures: of fewer, a sixth is held out for validation, else a twelfth
 
 Listing = tuple[dict[str, list[Annotation]], Sequence[str]]  # the annotations of each side, and the classes
@@ -98,13 +96,13 @@ def load(source: Source, longest: int = 500) -> Data:
     listing: Callable[[], Listing]
     if (place / "Annotations").is_dir():
         sides = lists(place, SIDES.get(place.name, ()) if source.kind == "official" else ())
-        files = [file for side in sides.values() for both in side for file in both]
+        read_from = [file for side in sides.values() for both in side for file in both]
         listing = partial(read_voc, sides, classes)
     else:
         found = coco_files(place)
-        files = sorted(path for path in _folder(place).rglob("*") if path.suffix.lower() in (*ENDINGS, ".json"))
+        read_from = sorted(path for path in _folder(place).rglob("*") if path.suffix.lower() in (*ENDINGS, ".json"))
         listing = partial(read_coco_sides, place, found)
-    key = pictures.hashed(files, place.resolve(), classes)
+    key = pictures.hashed(read_from, place.resolve(), classes)
     path = source.folder / "cache" / f"voc-{pictures.VERSION}-{key}-{longest}"
     kept = pictures.cached(path, lambda out: pictures.decode(*listing(), longest, out, str(place)))
     if source.kind == "official":
@@ -167,20 +165,18 @@ def unpacked(archives: list[Path], place: Path) -> Path:
     Raises:
         ValueError: An archive is damaged, or leads outside its folder.
     """
-    part = place.with_name(f"{place.name}.{os.getpid()}.part")
-    try:
+
+    def wanted(name: str) -> str:
+        inner = name.partition(f"{place.name}/")[2]
+        return inner if inner.startswith(("Annotations/", "JPEGImages/", "ImageSets/Main/")) else ""
+
+    with writing.told(place), writing.scratch(place) as part:
         for archive in archives:
-            with tarfile.open(archive) as tar:
-                for member in tar:
-                    tarfile.data_filter(member, str(part))  # refuses names and links that lead outside
-                    inner = member.name.partition(f"{place.name}/")[2]
-                    if member.isfile() and inner.startswith(("Annotations/", "JPEGImages/", "ImageSets/Main/")):
-                        tar.extract(member.replace(name=inner, deep=False), part, filter="data")
-        return part.rename(place)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise ValueError(f"{archive} is damaged, or leads outside its folder: {error}; delete it, run again") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            files.unpack(archive, part, wanted, *UNPACKED)
+        if not part.is_dir():
+            raise ValueError(f"{archives[0]} holds no {place.name}: delete it and run again")
+        writing.settle(part, place)
+    return place
 
 
 def tree(path: Path) -> Path | None:
@@ -220,7 +216,7 @@ def read_voc(sides: dict[str, list[tuple[Path, Path]]], classes: tuple[str, ...]
     names = classes or sorted({name for one in found["train"] for name in one.names})
     if not names:
         raise ValueError("none of the pictures to train on has a box")
-    return found, names
+    return found, classes or files.class_names(names, "an annotation to train on")
 
 
 # --- COCO -------------------------------------------------------------------------------------------------------------

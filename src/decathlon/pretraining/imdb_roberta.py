@@ -62,6 +62,7 @@ class Recipe(BaseRecipe):
         super().__post_init__()
         require("--masked", 0 < self.masked < 1, "above 0 and below 1")
         require("--part", 0 < self.part <= 1, "above 0, at most 1")
+        require("--layers", self.layers <= 100, "at most 100")
         require("--heads", self.hidden % self.heads == 0, "a divisor of --hidden")
         require("--row", self.row <= self.positions, "at most --positions")
         require("--vocabulary", 300 <= self.vocabulary <= 65_000, "from 300 to 65,000")
