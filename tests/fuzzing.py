@@ -31,7 +31,7 @@ def seeds() -> dict[str, list[bytes]]:
 
 
 def attempt(name: str, place: Path) -> Callable[[bytes], None]:
-    """What is tried with each input: the property of tests/hostile.py, but for time and memory, which libFuzzer limits."""
+    """What is tried with each input: the property of tests/hostile.py; libFuzzer limits time and memory."""
     if name in ("config", "checkpoint"):
         whole = hostile.run_files()
         folder = hostile.folders()["run" if name == "config" else "checkpoint"]

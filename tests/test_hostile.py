@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 EXAMPLES = 25
-EVIL = "\x1b[31m\x9b2J\n<script>alert(1)</script>"
 
 
 def thorough(examples: int) -> settings:
@@ -21,9 +20,6 @@ def thorough(examples: int) -> settings:
     checks = list(HealthCheck)
     few = examples <= EXAMPLES
     return settings(max_examples=examples, deadline=None, database=None, suppress_health_check=checks, derandomize=few)
-
-
-# --- Any bytes ---------------------------------------------------------------------------------------------------------
 
 
 def try_reader(name: str, folder: Path, examples: int) -> int:

@@ -127,7 +127,7 @@ def base_recipe(task: Task, data: str) -> Recipe:
 
 
 def described(config: dict[str, Any], folder: Path) -> tuple[Task, Recipe]:
-    """Task and recipe that a run's config.json tells. Raises ValueError, naming it, for what no training has written."""
+    """Task and recipe that a run's config.json tells. Raises ValueError, naming it, for what no training writes."""
     try:
         task = get_task(config["task"])
         return task, from_dict(base_recipe(task, config["options"]["data"]), config["recipe"])
