@@ -4,14 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup run test test-real check format bench clean
+.PHONY: help setup run test test-browser test-real test-soak fuzz check format bench weights clean
 help:
-	@echo "make setup      make .venv with the exact tested versions"
-	@echo "make run        every task in turn on small sample data, then the scoreboard"
-	@echo "make test       the whole test suite, no network and no data needed"
-	@echo "make test-real  tests on real data (DECATHLON_DATA says where it lies)"
-	@echo "make check      lint, format, types, and whether README's scoreboard is fresh"
-	@echo "make bench      what the input pipeline costs, how fast RoBERTa reads"
+	@echo "make setup         make .venv with the exact tested versions"
+	@echo "make run           every task in turn on small sample data, then the scoreboard"
+	@echo "make test          the whole test suite, no network and no data needed"
+	@echo "make test-browser  the demo in a real browser: installs Gradio, and Debian's Chromium where there is none"
+	@echo "make test-real     tests on real data (DECATHLON_DATA says where it lies)"
+	@echo "make test-soak     long tests: hundreds of kills, many inputs, a loaded demo (about an hour)"
+	@echo "make fuzz          coverage-guided fuzzing of the readers, a minute each"
+	@echo "make check         lint, format, types, and whether README's scoreboard is fresh"
+	@echo "make weights       train and pack the weights that ship (real data needed; an hour and a half)"
+	@echo "make bench         what the input pipeline costs, how fast RoBERTa reads"
 
 setup: $(READY)
 $(READY): pyproject.toml constraints.txt
@@ -23,16 +27,36 @@ run: $(READY)
 	$(BIN)/decathlon all --data sample
 
 test: $(READY)
-	$(BIN)/python -m pytest -q --ignore=tests/real
+	$(BIN)/python -m pytest -q --ignore=tests/real --ignore=tests/soak --ignore=tests/browser
+
+test-browser: $(VENV)/.ready-browser
+	$(BIN)/python -m pytest -q tests/browser
+
+$(VENV)/.ready-browser: $(READY)
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
+	@touch $@
 
 test-real: $(READY)
 	$(BIN)/python -m pytest -q tests/real
+
+test-soak: $(VENV)/.ready-browser
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[sweep]'
+	$(BIN)/python -m pytest -q tests/soak
+
+fuzz: $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[fuzz]'
+	for target in fuzz/*.py; do $(BIN)/python $$target -max_total_time=60 || exit 1; done
+
+weights: $(READY)
+	$(BIN)/python tools/weights.py
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/decathlon scoreboard --check README.md
+	$(BIN)/decathlon scoreboard --check README.ru.md
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

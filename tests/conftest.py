@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from misbehaving import Server, serving
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bit-for-bit promises are for the CPU
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in decathlon.__main__
@@ -47,6 +48,13 @@ def workplace(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DECATHLON_DATA", str(cache))
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A download server that can be told to misbehave."""
+    with serving() as made:
+        yield made
 
 
 @pytest.fixture

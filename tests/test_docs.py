@@ -79,3 +79,28 @@ def test_nothing_names_a_machine() -> None:
     pattern = re.compile(r"/(root|work|home)/")
     for path in [*PAGES, ROOT / "constraints.txt", ROOT / "pyproject.toml", ROOT / "Makefile"]:
         assert not pattern.search(path.read_text()), path
+
+
+def tables(page: Path) -> list[list[str]]:
+    """The rows of every table outside code."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [table.strip().splitlines() for table in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)]
+
+
+def code(page: Path) -> list[str]:
+    """Every block of code, without the remarks behind its commands, which are translated."""
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [re.sub(r" +#.*$", "", text, flags=re.MULTILINE) if kind == "sh" else text for kind, text in blocks]
+
+
+def test_the_russian_readme_says_the_same() -> None:
+    """Tables, commands, code and links are the same to the letter, and there are as many headings and paragraphs."""
+    english, russian = ROOT / "README.md", ROOT / "README.ru.md"
+    assert tables(english) == tables(russian)
+    assert tables(english)
+    assert code(english) == code(russian)
+    targets = [set(re.findall(r"\]\(([^)]+)\)", page.read_text())) for page in (english, russian)]
+    assert targets[0] ^ targets[1] == {"README.md", "README.ru.md"}
+    for mark in (r"^#+ ", r"^- ", r"^\d\. ", r"\n\n"):
+        counts = [len(re.findall(mark, page.read_text(), re.MULTILINE)) for page in (english, russian)]
+        assert counts[0] == counts[1], (mark, counts)

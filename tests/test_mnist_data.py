@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import hashlib
 import json
 import struct
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Command
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from misbehaving import Server
 
 from decathlon.data import download, mnist, sample, source
 
@@ -118,19 +114,6 @@ def test_own_data_have_no_bar_and_are_found_from_elsewhere(
     assert json.loads(decathlon("evaluate", "../run", "--json").out)["value"] == summary["value"]
 
 
-def test_a_full_disk_is_not_taken_for_the_network(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.files = {"file": CONTENT}
-
-    def full(url: str, part: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(part))
-
-    monkeypatch.setattr(download, "_get", full)
-    with pytest.raises(OSError, match="No space left"):
-        get(server, tmp_path / "file")
-
-
 def test_missing_files_are_named(tmp_path: Path, decathlon: Command) -> None:
     answer = decathlon("train", "mnist-mlp", "--data", tmp_path)
     assert answer.status == 1
@@ -166,94 +149,6 @@ def test_written_is_read(shape: list[int], packed: bool, tmp_path_factory: pytes
     assert np.array_equal(mnist.read_idx(path, len(shape)), values)
 
 
-class Server(ThreadingHTTPServer):
-    """A download server that can be told to misbehave."""
-
-    files: dict[str, bytes]
-    faults: list[str]
-    asked: list[tuple[str, str | None]]
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        span = self.headers.get("Range")
-        self.server.asked.append((self.path, span))
-        fault = self.server.faults.pop(0) if self.server.faults else ""
-        content = self.server.files.get(self.path.lstrip("/"))
-        if fault.isdigit() or content is None:
-            self.send_error(int(fault or 404))
-            return
-        start = int(span.removeprefix("bytes=").rstrip("-")) if span and fault != "norange" else 0
-        if start >= len(content) > 0:
-            self.send_error(416)
-            return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        body = content[start:]
-        if fault == "wrong":
-            body = bytes(len(body))
-        self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server(("127.0.0.1", 0), Handler)
-    made.files, made.faults, made.asked = {}, [], []
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
-
-
-CONTENT = bytes(range(256)) * 1000
-MD5 = hashlib.md5(CONTENT).hexdigest()
-
-
-def get(server: Server, path: Path) -> Path:
-    return download.fetch([f"http://127.0.0.1:{server.server_port}/file"], path, MD5, wait=0.01)
-
-
-@pytest.mark.parametrize("faults", [[], ["503", "500"], ["wrong"], ["cut"], ["cut", "cut", "503"], ["cut", "norange"]])
-def test_download_gets_the_whole_file(faults: list[str], server: Server, tmp_path: Path) -> None:
-    server.files, server.faults = {"file": CONTENT}, list(faults)
-    path = get(server, tmp_path / "folder" / "file")
-    assert path.read_bytes() == CONTENT
-    assert [p.name for p in path.parent.iterdir()] == ["file"]
-    if faults == ["cut"]:
-        assert server.asked == [("/file", None), ("/file", f"bytes={len(CONTENT) // 2}-")]
-
-
-def test_download_goes_on_where_an_earlier_one_broke(server: Server, tmp_path: Path) -> None:
-    server.files = {"file": CONTENT}
-    (tmp_path / "file.part").write_bytes(CONTENT[:100_000])
-    assert get(server, tmp_path / "file").read_bytes() == CONTENT
-    assert server.asked == [("/file", "bytes=100000-")]
-
-
-@pytest.mark.parametrize("part", [CONTENT + b"more", bytes(len(CONTENT))])
-def test_a_wrong_part_is_thrown_away(part: bytes, server: Server, tmp_path: Path) -> None:
-    server.files = {"file": CONTENT}
-    (tmp_path / "file.part").write_bytes(part)
-    assert get(server, tmp_path / "file").read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize(("faults", "word"), [(["404"], "404"), (["503"] * 9, "503"), (["wrong"] * 9, "damaged")])
-def test_download_gives_up_and_says_why(faults: list[str], word: str, server: Server, tmp_path: Path) -> None:
-    server.files, server.faults = {"file": CONTENT}, faults
-    with pytest.raises(ConnectionError, match=word):
-        get(server, tmp_path / "file")
-    assert not (tmp_path / "file").exists()
-    assert len(server.asked) <= download.TRIES
-
-
 def test_mnist_is_fetched_verified_and_mended(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decathlon: Command
 ) -> None:
@@ -262,7 +157,7 @@ def test_mnist_is_fetched_verified_and_mended(
     sums = {n: (hashlib.md5(packed[n]).hexdigest(), download.md5(made / n)) for n in mnist.FILES}
     server.files = {f"{name}.gz": content for name, content in packed.items()}
     monkeypatch.setattr(mnist, "FILES", sums)
-    monkeypatch.setattr(mnist, "MIRRORS", (f"http://127.0.0.1:{server.server_port}/",))
+    monkeypatch.setattr(mnist, "MIRRORS", (server.url(""),))
     command = ("data", "mnist", "--data-dir", tmp_path / "folder", "--download")
     assert decathlon(*command).status == 0
     raw = tmp_path / "folder/MNIST/raw"

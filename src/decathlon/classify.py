@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from decathlon import metrics, plots, rules
 from decathlon.augment import to_float
 from decathlon.data import Data, Split
+from decathlon.portable import Graph
 
+VIEWS = "mean of the scores of the image and of its mirror image; "
+PLAIN = {"scale": 1 / 255, "mean": [0.0], "std": [1.0]}  # value = (byte · scale - mean) / std
 Scorer = Callable[[Tensor], Tensor]  # float images (N, C, H, W) -> scores (N, classes): a network, or two views of one
 
 
@@ -55,6 +58,25 @@ def operations(model: nn.Module, shape: tuple[int, int, int], meta: dict[str, An
     output, counts = rules.operations(model, example)
     rules.expect_shape(output, (2, len(meta["classes"])), example)
     return counts
+
+
+def graph(model: nn.Module, shape: tuple[int, int, int], meta: dict[str, Any], reading: str, views: str = "") -> Graph:
+    """A network from images (N, *shape) to scores (N, classes), to be written as ONNX.
+
+    Args:
+        model: The network.
+        shape: Of one image.
+        meta: Of the data.
+        reading: How a picture comes to this shape, in words.
+        views: What is to be done beside running it once, in words.
+    """
+    facts = {
+        "preprocessing": f"{reading}; then divide by 255",
+        "answer": f"{views}softmax over the scores; the likeliest label",
+        "labels": meta["classes"],
+        "input": {"layout": "NCHW", "colours": "grey" if shape[0] == 1 else "RGB", "size": list(shape[1:])} | PLAIN,
+    }
+    return Graph(model, torch.rand(2, *shape), "images", ("scores",), {0: "batch"}, facts)
 
 
 def show(model: Scorer, data: Data, folder: Path) -> None:

@@ -10,14 +10,14 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from decathlon import __version__
 from decathlon.flags import first, one_of, parse, peek, split_flags
 from decathlon.recipe import PRETRAINING, UsageError, get_task, nearest, pretraining_ids, task_ids
-from decathlon.terminal import print_answers, print_result, show, shown, table, tell
+from decathlon.terminal import print_answers, print_export, print_result, show, shown, table, tell
 
 LONGEST = 2000  # characters of a complaint: files can name things as long as they are
 RESUMING = ("--resume", "--data-dir", "--dry-run", "--json", "--debug", "--help")  # what may stand beside --resume
@@ -28,11 +28,13 @@ HELP = """usage: decathlon COMMAND [OPTIONS]
   pretrain TASK           train the encoder that a task builds on (imdb-roberta)
   evaluate RUN            measure a run's network again, or with a task's name the weights that ship
   predict TASK INPUT…     ask a trained network
+  export TASK             write a trained network as an ONNX file, checked against PyTorch
   all                     train every task in turn, then show the scoreboard
   compare A B             two tasks or runs on the same data, side by side on a page
   scoreboard              mean ± deviation of the committed results
   report RUN              write a run's HTML page again
   data                    where the data sets are looked for; fetch them
+  demo                    a page in your browser on which every task answers
 
 tasks: {tasks}
 
@@ -68,8 +70,10 @@ def run_command(argv: list[str]) -> int:
         text = one_line(error)
         if not isinstance(error, (ValueError, OSError, RuntimeError, FloatingPointError, KeyboardInterrupt)):
             text = f"{type(error).__name__}: {text} (--debug shows where)"
-        if other_process_failed(error):
-            return 1  # which says why
+        if isinstance(error, RuntimeError) and os.environ.get("WORLD_SIZE", "1") != "1":
+            from decathlon import processes
+
+            text = processes.farewell() if processes.lost(error) else text
         print(f"decathlon: {text}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
 
@@ -78,11 +82,6 @@ def one_line(error: BaseException) -> str:
     """What went wrong, without line breaks and whatever else a terminal would obey."""
     text = shown(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
-
-
-def other_process_failed(error: BaseException) -> bool:
-    """Whether this process only lost its connection to one that failed."""
-    return isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error))
 
 
 def list_command(args: list[str]) -> int:
@@ -182,6 +181,8 @@ class Predict(Common):
     """what the task takes: picture files, or for imdb-… a text, a file with one a line, or - for input"""
     run: str | None = None
     """a finished run folder, or latest: the newest of the task under runs/; default: the weights that ship"""
+    onnx: str | None = None
+    """a file that decathlon export wrote, to be asked instead of a run"""
 
 
 def predict_command(args: list[str]) -> int:
@@ -192,20 +193,57 @@ def predict_command(args: list[str]) -> int:
     options = parse(Predict, rest if task_id not in ("-h", "--help") else ["--help"], "predict TASK")
     if not options.inputs:
         raise UsageError(f"decathlon predict {task_id} needs at least one input")
-    from decathlon import shipped
     from decathlon.data import say
-    from decathlon.train import find_run, load_run
 
-    folder = find_run(task_id, options.run)
-    loaded = load_run(folder)
-    ships = options.run is None and shipped.folder(task_id)
-    say(
-        shipped.words(shipped.card(task_id))
-        if ships
-        else f"{task_id} as trained on {loaded.config['data']} in {folder}"
-    )
-    answers = loaded.task.predict(loaded.model, list(options.inputs), loaded.recipe, loaded.config["meta"])
+    if options.onnx:
+        if options.run:
+            raise UsageError("--run and --onnx: give one of them")
+        from decathlon.portable import open_file
+
+        opened = open_file(Path(options.onnx), get_task(task_id))
+        say(f"{task_id} as trained on {opened.data}, by onnxruntime from {options.onnx}")
+        answers = opened.task.predict(opened.network, list(options.inputs), opened.recipe, opened.meta)
+    else:
+        from decathlon import shipped
+        from decathlon.train import find_run, load_run
+
+        folder = find_run(task_id, options.run)
+        loaded = load_run(folder)
+        if options.run is None and shipped.folder(task_id):
+            say(shipped.words(shipped.card(task_id)))
+        else:
+            say(f"{task_id} as trained on {loaded.config['data']} in {folder}")
+        answers = loaded.task.predict(loaded.model, list(options.inputs), loaded.recipe, loaded.config["meta"])
     show(answers, options.json, lambda: print_answers(answers))
+    return 0
+
+
+@dataclass(frozen=True)
+class Export(Common):
+    """Write a trained network as a file that runs without PyTorch, and check it against PyTorch."""
+
+    inputs: Positional[tuple[str, ...]] = ()
+    """what to check it on, as predict takes it; default: test examples of the run's data, or of the sample"""
+    format: Literal["onnx"] = "onnx"
+    """kind of the file"""
+    run: str | None = None
+    """a finished run folder; default: as for predict"""
+    out: str | None = None
+    """the file; default: TASK.onnx in the current folder"""
+
+
+def export_command(args: list[str]) -> int:
+    """`decathlon export TASK`."""
+    task_id, rest = first(args, "export", task_ids())
+    if task_id not in ("-h", "--help"):
+        one_of(task_id, task_ids())
+    options = parse(Export, rest if task_id not in ("-h", "--help") else ["--help"], "export TASK")
+    from decathlon.export import export
+    from decathlon.train import find_run
+
+    folder, out = find_run(task_id, options.run), Path(options.out or f"{task_id}.{options.format}")
+    result = export(folder, out, list(options.inputs))
+    show(result, options.json, lambda: print_export(result))
     return 0
 
 
@@ -385,15 +423,44 @@ def data_command(args: list[str]) -> int:
     return 1 if options.download and not all(row["found"] for row in rows) else 0
 
 
+@dataclass(frozen=True)
+class Demo(Common):
+    """A page in your browser on which every task answers, until Ctrl-C."""
+
+    host: str = "127.0.0.1"
+    """address to listen at; the default is this machine alone"""
+    port: int = 7860
+    """port to listen at; 0 for any that is free"""
+    no_browser: bool = False
+    """do not open the browser"""
+
+
+def demo_command(args: list[str]) -> int:
+    """`decathlon demo`."""
+    options = parse(Demo, args, "demo")
+    if not 0 <= options.port <= 65535:
+        raise UsageError("--port must be from 0 to 65535")
+    from importlib.util import find_spec
+
+    if find_spec("gradio") is None:
+        raise RuntimeError("the demo needs Gradio: pip install 'decathlon[demo]'")
+    from decathlon.demo import server
+
+    server.serve(options.host, options.port, not options.no_browser)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "list": list_command,
     "train": train_command,
     "pretrain": pretrain_command,
     "evaluate": evaluate_command,
     "predict": predict_command,
+    "export": export_command,
     "all": all_command,
     "compare": compare_command,
     "scoreboard": scoreboard_command,
     "report": report_command,
     "data": data_command,
+    "demo": demo_command,
 }

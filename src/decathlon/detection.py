@@ -7,6 +7,7 @@ area under the curve of precision by recall (https://cocodataset.org/#detection-
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +15,19 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
-from torchvision.ops import box_iou, nms
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import box_iou, clip_boxes_to_image, nms
 
 from decathlon import plots
 from decathlon.augment import to_float
-from decathlon.boxes import Batch, Target, grouped
+from decathlon.boxes import Batch, Target, fitting, grouped
 from decathlon.data import Data
 from decathlon.data.pictures import read, scaled
 from decathlon.data.voc import Scenes
+from decathlon.portable import Graph, Session
 from decathlon.progress import tracked
 
 AT_ONCE = 8  # pictures, when measuring
@@ -32,6 +36,7 @@ OVERLAP = 0.5  # of a detection with a thing, intersection by union, from which 
 RECALLS = np.linspace(0, 1, 11)  # where VOC looks at the curve of precision by recall
 SHOWN = 12  # pictures in boxes.png
 ALIKE = 0.7  # overlap from which two boxes are shown as one thing, under its surest name
+STRIDE = 32  # of which a picture's sides must be multiples for the detectors not to pad it
 LARGEST = 1600  # pixels of the longer side of a picture that `predict` draws on
 
 
@@ -193,6 +198,84 @@ def shown(output: Target, threshold: float) -> Target:
     return {name: output[name][sure][kept] for name in ("boxes", "labels", "scores")}
 
 
+def seen(model: nn.Module, pixels: Tensor) -> Target:
+    """All that a detector finds in one picture uint8 (3, H, W)."""
+    if not isinstance(model, Session):
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            (output,) = model.eval()([to_float(pixels.to(device))])
+        return output
+    high, wide = pixels.shape[1:]
+    canvas, size = letterboxed(to_float(pixels), model.told("shorter"), model.told("size")[0], model.told("fill"))
+    boxes, labels, scores = model(canvas)
+    if len(labels) and not 1 <= int(labels.min()) <= int(labels.max()) < len(model.facts["labels"]):
+        raise ValueError("the file is damaged: it gives labels that have no name")
+    boxes = boxes * torch.tensor([wide / size[1], high / size[0]] * 2)
+    return {"boxes": clip_boxes_to_image(boxes, (high, wide)), "labels": labels, "scores": scores}
+
+
+def letterboxed(picture: Tensor, shorter: int, side: int, fill: list[float]) -> tuple[Tensor, tuple[int, int]]:
+    """Put a picture into the upper left corner of a square, scaled as the detectors do it, but to fit.
+
+    Args:
+        picture: Float (3, H, W) from 0 to 1.
+        shorter: Pixels to which its shorter side is scaled, unless the longer one would have more than `side`.
+        side: Of the square.
+        fill: The colour of the rest: the mean by which the detector normalises, so that there it is 0, as its padding.
+
+    Returns:
+        Float (1, 3, side, side), and the height and width that the picture has in it.
+    """
+    size = fitting(picture.shape[1], picture.shape[2], (shorter, side))
+    canvas = torch.tensor(fill).view(1, 3, 1, 1).repeat(1, 1, side, side)
+    canvas[..., : size[0], : size[1]] = F.interpolate(picture[None], size, mode="bilinear")
+    return canvas, size
+
+
+class Flat(nn.Module):
+    """A detector for squares of one size that are neither scaled nor padded any more."""
+
+    def __init__(self, model: nn.Module, side: int) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).eval()
+        if isinstance(transform := getattr(self.model, "transform", None), GeneralizedRCNNTransform):
+            transform.fixed_size = (side, side)
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Float (1, 3, side, side) -> boxes (M, 4), labels (M,), scores (M,)."""
+        (output,) = self.model([picture[0]])
+        return output["boxes"], output["labels"], output["scores"]
+
+
+def graph(model: nn.Module, size: tuple[int, int], threshold: float, meta: dict[str, Any]) -> Graph:
+    """A detector for one size, to be written as ONNX: torchvision's follow the size that they are traced with.
+
+    Args:
+        model: The detector.
+        size: To how many pixels it scales the shorter side, and the longer one at most.
+        threshold: Score from which `predict` names a thing.
+        meta: Of the data.
+    """
+    # Pictures of up to 4:3, most photos, keep the scale the detector was trained at; longer ones are made smaller.
+    side = -(-min(size[1], size[0] * 4 // 3) // STRIDE) * STRIDE
+    fill = list(getattr(getattr(model, "transform", None), "image_mean", [0.5] * 3))
+    reading = (
+        f"upright (EXIF), RGB, divided by 255; shorter side scaled to {size[0]} (bilinear), less where the longer "
+    )
+    facts = {
+        "preprocessing": f"{reading}one would have more than {side}; put into the upper left corner of a square of "
+        f"{side}×{side} that is filled with input.fill; normalising is inside",
+        "answer": "boxes (left, top, right, bottom) scaled back and cut at the picture's edge; scores from "
+        f"{threshold}; of boxes that overlap by {ALIKE} or more the surest",
+        "labels": ["(ground)", *meta["classes"]],
+        "input": {
+            **{"layout": "NCHW", "colours": "RGB", "size": [side, side], "scale": 1 / 255, "mean": [0.0], "std": [1.0]},
+            **{"shorter": size[0], "fill": fill, "threshold": threshold, "alike": ALIKE},
+        },
+    }
+    return Graph(Flat(model, side), torch.rand(1, 3, side, side), "picture", ("boxes", "labels", "scores"), {}, facts)
+
+
 def predict(
     model: nn.Module, inputs: list[str], threshold: float, meta: dict[str, Any], name: str
 ) -> list[dict[str, Any]]:
@@ -205,13 +288,11 @@ def predict(
     Raises:
         FileNotFoundError, ValueError: An input is no picture that can be read: names it.
     """
-    device, answers = next(model.parameters()).device, list[dict[str, Any]]()
+    answers = list[dict[str, Any]]()
     for path in inputs:
         image = read(Path(path))[0]
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W)
-        with torch.no_grad():
-            (output,) = model.eval()([to_float(pixels.to(device))])
-        output = shown(output, threshold)
+        output = shown(seen(model, pixels), threshold)
         objects = [
             {"class": meta["classes"][label - 1], "score": round(score, 4), "box": [round(value, 1) for value in box]}
             for label, score, box in zip(*(output[key].tolist() for key in ("labels", "scores", "boxes")), strict=True)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from decathlon import run
 from decathlon.data import cache, files, pieces, say
 from decathlon.data.words import head_and_tail
+from decathlon.portable import Graph, Session
 from decathlon.terminal import shown
 
 MINI = "roberta-mini"
@@ -51,6 +52,7 @@ class Encoder:
         length: Pieces of a text that are read, start and end among them: of a longer one its head and its tail.
         layers: Whose outputs are pooled and put side by side; 0 is the piece vectors before the first layer.
         pooling: `mean` over the pieces, or the `first`.
+        ends: The numbers of start and end.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Encoder:
     length: int
     layers: tuple[int, ...]
     pooling: str
+    ends: tuple[int, int]
 
     @property
     def values(self) -> int:
@@ -96,7 +99,8 @@ def find(name: str, length: int, layers: tuple[int, ...], pooling: str, download
     digest = hashlib.sha256(b"".join(files.content(folder / file) for file in FILES)).hexdigest()
     place = folder.resolve()
     called = name if folder != Path(name) else place.parent.name if place.name == "encoder" else place.name
-    return Encoder(f"{called} {digest[:8]}", digest, network, tokenizer, min(length, longest), layers, pooling)
+    ends = network.config.bos_token_id, network.config.eos_token_id
+    return Encoder(f"{called} {digest[:8]}", digest, network, tokenizer, min(length, longest), layers, pooling, ends)
 
 
 def read(folder: Path, name: str) -> tuple[Any, Tokenizer]:
@@ -230,8 +234,7 @@ def write(folder: Path, network: Any, tokenizer: Tokenizer) -> None:
 
 def cut(numbers: list[int], encoder: Encoder) -> list[int]:
     """The pieces of one text as the network takes them: start, what fits of head and tail, end."""
-    config = cast(Any, encoder.network).config
-    return [config.bos_token_id, *head_and_tail(numbers, encoder.length - 2), config.eos_token_id]
+    return [encoder.ends[0], *head_and_tail(numbers, encoder.length - 2), encoder.ends[1]]
 
 
 def vectors(encoder: Encoder, texts: Sequence[str]) -> Tensor:
@@ -244,9 +247,64 @@ def vectors(encoder: Encoder, texts: Sequence[str]) -> Tensor:
 
 
 def one(encoder: Encoder, text: str) -> tuple[Tensor, int]:
-    """The vector of one text, float32 (1, layers · hidden), and how many pieces the text has."""
-    count = len(pieces.numbers(encoder.tokenizer, [text])[0])
-    return vectors(encoder, [text]), count
+    """The pieces of one text as the network takes them, int64 (1, L), and how many the text has."""
+    (found,) = pieces.numbers(encoder.tokenizer, [text])
+    return torch.tensor([cut(found, encoder)]), len(found)
+
+
+class Reader(nn.Module):
+    """An encoder and the head that judges its vectors, as one network."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.network, self.head = encoder, encoder.network, head
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Pieces int64 (N, L), filled up with the encoder's padding -> scores (N, classes)."""
+        return self.head(pool(self.encoder, numbers))
+
+
+def graph(reader: Reader, classes: list[str]) -> Graph:
+    """What `export` writes of it: everything from pieces to scores, and the tokenizer in the metadata."""
+    asked = reader.encoder
+    facts = {
+        "preprocessing": f"pieces by the tokenizer; of more than {asked.length - 2} the first and last half of these; "
+        "the numbers of start and end around them; shorter rows are filled up with pad",
+        "answer": "softmax over the scores; the likeliest label",
+        "labels": classes,
+        "input": {"length": asked.length, "ends": asked.ends, "pad": pad(asked), "encoder": asked.name},
+        "tokenizer": asked.tokenizer.to_str(),
+    }
+    example = torch.full((2, 9), asked.ends[1])
+    return Graph(reader, example, "pieces", ("scores",), {0: "batch", 1: "length"}, facts)
+
+
+def written(session: Session) -> Encoder:
+    """The encoder of a file that `export` wrote: it only splits texts, the rest is inside.
+
+    Raises:
+        ValueError: The entries that say how are damaged.
+    """
+    told, tokenizer = session.facts["input"], session.facts.get("tokenizer")
+    try:
+        start, end = (int(number) for number in told["ends"])
+        return Encoder(
+            str(told["encoder"]),
+            "",
+            session,
+            Tokenizer.from_str(str(tokenizer)),
+            int(told["length"]),
+            (),
+            "",
+            (start, end),
+        )
+    except Exception as error:  # tokenizers has errors of its own
+        raise ValueError(f"the file's entries 'input' and 'tokenizer' are damaged: {error}") from None
+
+
+def pad(encoder: Encoder) -> int:
+    """The number of no piece."""
+    return int(cast(Any, encoder.network).config.pad_token_id)
 
 
 def batched(order: list[int], rows: list[list[int]]) -> Iterator[list[int]]:
@@ -263,13 +321,19 @@ def batched(order: list[int], rows: list[list[int]]) -> Iterator[list[int]]:
 
 def pooled(encoder: Encoder, rows: list[list[int]]) -> Tensor:
     """The chosen layers' outputs for some texts, pooled and side by side: float32 (N, layers · hidden)."""
-    network = cast(Any, encoder.network)
-    longest, pad = max(map(len, rows)), network.config.pad_token_id
-    numbers = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows], device=network.device)  # (N, L)
-    real = numbers != pad
-    whole = bool(real.all())  # without a mask attention takes a faster way
+    longest, device = max(map(len, rows)), cast(Any, encoder.network).device
+    numbers = torch.tensor([[*row, *[pad(encoder)] * (longest - len(row))] for row in rows], device=device)  # (N, L)
     with torch.no_grad():
-        answer = network(numbers, attention_mask=None if whole else real.long(), output_hidden_states=True)
+        return pool(encoder, numbers)
+
+
+def pool(encoder: Encoder, numbers: Tensor) -> Tensor:
+    """As `pooled`, of rows that are filled up already: int64 (N, L)."""
+    real = numbers != pad(encoder)
+    # Without a mask attention takes a faster way. An exported graph cannot choose.
+    whole = not torch.compiler.is_exporting() and bool(real.all())
+    mask = None if whole else real.long()
+    answer = cast(Any, encoder.network)(numbers, attention_mask=mask, output_hidden_states=True)
     outputs = [answer.hidden_states[layer].float() for layer in encoder.layers]  # each (N, L, hidden)
     if encoder.pooling == "first":
         return torch.cat([output[:, 0] for output in outputs], 1)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import copy
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch import Tensor, nn
 
 from decathlon import checkpoint, run
@@ -52,19 +54,27 @@ def fit(
     card, steps = task.CARD, steps_per_epoch(data.train, recipe.batch_size)
     state, sums = State(), dict[str, Tensor]()
     model = model.to(fabric.device)
-    average = copy.deepcopy(model) if recipe.ema else model
-    optimizers = make_optimizers(model, recipe.optimizer)
+    divided = isinstance(fabric.strategy, ModelParallelStrategy)  # each process has a share of the weights
+    average = copy.deepcopy(model) if recipe.ema or divided else model
+    found = checkpoint.load(folder, card.id) if resume else None
+    if found:
+        state, sums = checkpoint.restore(found, model, average if recipe.ema else model)
+    elif resume:
+        say(f"{folder} has no checkpoint that can be used: starting from the beginning")
     if resume:
-        if found := checkpoint.load(folder, card.id):
-            state, sums = checkpoint.restore(found, model, average, optimizers)
-        else:
-            say(f"{folder} has no checkpoint that can be used: starting from the beginning")
-        for name in ("metrics.jsonl", "timing.jsonl"):  # what was written after the checkpoint will be written again
-            run.keep_lines(folder / name, state.epoch)
+        fabric.barrier()  # all have read it
+        if fabric.is_global_zero:
+            checkpoint.forget(folder, state.step)
+            for name in ("metrics.jsonl", "timing.jsonl"):  # what was written after the checkpoint comes again
+                run.keep_lines(folder / name, state.epoch)
     compiling = recipe.compile
     if compiling:
         model.compile()
-    network, *steppers = fabric.setup(model, *optimizers)
+    network = fabric.setup_module(model)
+    optimizers = make_optimizers(model, recipe.optimizer)
+    steppers: list[Any] = [fabric.setup_optimizers(optimizer) for optimizer in optimizers]
+    if found:
+        checkpoint.restore_optimizers(found, optimizers)
     rows = Rows(card.id, recipe.epochs * steps, fabric.is_global_zero)
 
     saved = time.monotonic()
@@ -73,8 +83,9 @@ def fit(
         nonlocal saved
         saved = time.monotonic()
         check_finite(sums, state, folder, model)
+        tensors = checkpoint.pack(model, average if recipe.ema else model, optimizers, sums)
         if fabric.is_global_zero:
-            checkpoint.save(folder, checkpoint.pack(model, average, optimizers, sums), state, card.id)
+            checkpoint.save(folder, tensors, state, card.id)
         fabric.barrier()
 
     with interruptible() as interrupt, rows:
@@ -116,10 +127,10 @@ def fit(
                 torch.cuda.synchronize()
             state.train_seconds = time.perf_counter() - clock
             check_finite(sums, state, folder)
-            losses_of_epoch = {
-                name: value.item() / state.batch for name, value in sorted(sums.items()) if name[0] != "_"
-            }
+            losses_of_epoch = mean_over_processes(sums, state.batch, fabric)
             state.epoch, state.batch, sums = state.epoch + 1, 0, {}
+            if divided:
+                average.load_state_dict(checkpoint.entire(model.state_dict()))
             metrics = measure(task, average, data, "validation", recipe, fabric)
             if bar is not None and metrics[card.metric] >= bar and state.seconds_to_bar is None:
                 state.seconds_to_bar = state.train_seconds
@@ -133,12 +144,13 @@ def fit(
 
 
 def measure(task: Task, model: nn.Module, data: Data, split: str, recipe: Recipe, fabric: Fabric) -> dict[str, float]:
-    """Evaluate on one process, so that every example counts once, and tell the others."""
+    """Evaluate on one process, so that every example counts once, and tell the others, however long it takes."""
     metrics: dict[str, float] = {}
-    if fabric.is_global_zero:
-        model.eval()
-        with torch.no_grad(), fabric.autocast():
-            metrics = task.evaluate(model, data, split, recipe)
+    with fabric.rank_zero_first():
+        if fabric.is_global_zero:
+            model.eval()
+            with torch.no_grad(), fabric.autocast():
+                metrics = task.evaluate(model, data, split, recipe)
     return fabric.broadcast(metrics)
 
 
@@ -148,6 +160,13 @@ def any_process(asked: bool, fabric: Fabric) -> bool:
         return asked
     votes = fabric.all_reduce(torch.tensor(float(asked), device=fabric.device), reduce_op="sum")
     return bool(torch.as_tensor(votes) > 0)
+
+
+def mean_over_processes(sums: dict[str, Tensor], batches: int, fabric: Fabric) -> dict[str, float]:
+    """What is logged of an epoch: each process has summed up the losses of its shares of the batches."""
+    names = sorted(name for name in sums if name[0] != "_")
+    means = torch.stack([sums[name] for name in names]) / batches
+    return dict(zip(names, torch.as_tensor(fabric.all_reduce(means)).tolist(), strict=True))
 
 
 def add(sums: dict[str, Tensor], losses: dict[str, Tensor], step: int) -> None:

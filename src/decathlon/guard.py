@@ -52,7 +52,13 @@ def config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged: it does not say {', '.join(CONFIG)}")
     check(found, CONFIG, path)
     check(found["options"], OPTIONS, path, needed=("data", "data_dir", "model"))
-    for name, value in found["meta"].items():
+    meta(found["meta"], path)
+    return found
+
+
+def meta(found: dict[str, Any], path: Path) -> None:
+    """Raise ValueError, naming the file, where what prediction must know of the data is not what trainings write."""
+    for name, value in found.items():
         plain = isinstance(value, (str, int, float, type(None)))
         if not plain and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
             raise ValueError(f"{path} is damaged: {name!r} of meta is neither a text, a number nor a list of texts")
@@ -60,7 +66,6 @@ def config(folder: Path) -> dict[str, Any]:
             files.class_names(value if isinstance(value, list) else [str(value)], path)
             if not isinstance(value, list) or not value:
                 raise ValueError(f"{path} is damaged: its {name} are no list of texts")
-    return found
 
 
 def summary(path: Path, needed: tuple[str, ...] = ()) -> dict[str, Any]:

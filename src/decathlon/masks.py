@@ -10,13 +10,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from decathlon import metrics
 from decathlon.augment import to_float
 from decathlon.data.digit import open_image
 from decathlon.data.pets import Pets, scaled
 from decathlon.data.photo import in_colour
+from decathlon.portable import Graph
 
 BATCH = 32  # photos at once: more is no faster
 KINDS = ("mask", "overlay", "cutout")
@@ -69,6 +70,25 @@ def answers(model: Scorer, inputs: list[str], size: int, what: str, folder: Path
     return found
 
 
+def graph(model: nn.Module, size: int, meta: dict[str, Any]) -> Graph:
+    """A network from photos (N, 3, size, size) to scores (N, 1, size, size), to be written as ONNX."""
+    facts = {
+        "preprocessing": f"upright (EXIF), RGB, stretched to {size}×{size} (bilinear, antialiased); then divide by 255",
+        "answer": "mean of the scores of the photo and of its mirror image, mirrored back; scaled to the photo's size "
+        "(bilinear); above 0 is pet, the sigmoid says how surely",
+        "labels": meta["classes"],
+        "input": {
+            "layout": "NCHW",
+            "colours": "RGB",
+            "size": [size, size],
+            "scale": 1 / 255,
+            "mean": [0.0],
+            "std": [1.0],
+        },
+    }
+    return Graph(model, torch.rand(2, 3, size, size), "photos", ("mask",), {0: "batch"}, facts)
+
+
 def write(image: Image.Image, pet: np.ndarray, stem: str, folder: Path) -> list[Path]:
     """Write NAME-mask.png, NAME-overlay.png and NAME-cutout.png; a number is added where one of them is there already.
 
@@ -92,10 +112,15 @@ def write(image: Image.Image, pet: np.ndarray, stem: str, folder: Path) -> list[
     pixels = np.asarray(image)
     tint = pixels * 0.45 + np.array([217, 119, 6]) * 0.55
     overlay = np.where(mask[..., None], tint, pixels * 0.8).astype(np.uint8)
-    # The cut-out's edge is soft: opaque where it is sure, nothing where it is sure of the contrary.
-    alpha = (255 * (2 * pet - 0.5)).clip(0, 255).astype(np.uint8)
-    cutout = np.dstack([pixels, alpha])
-    for path, values in zip(paths, (mask.astype(np.uint8) * 255, overlay, cutout), strict=True):
+    for path, values in zip(paths, (mask.astype(np.uint8) * 255, overlay, cutout(pixels, pet)), strict=True):
         with path.open("xb") as file:
             Image.fromarray(values).save(file, format="PNG")
     return paths
+
+
+def cutout(pixels: np.ndarray, pet: np.ndarray) -> np.ndarray:
+    """A photo uint8 (H, W, 3) with what is no pet transparent: uint8 (H, W, 4).
+
+    The edge is soft: opaque where the network is sure (`pet` near 1), nothing where it is sure of the contrary.
+    """
+    return np.dstack([pixels, (255 * (2 * pet - 0.5)).clip(0, 255).astype(np.uint8)])

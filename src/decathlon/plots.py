@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from decathlon.data import Split
 from decathlon.metrics import confusion, worst
 from decathlon.terminal import shown
 
-matplotlib.use("agg")  # no screen needed
+if "MPLBACKEND" not in os.environ:  # notebooks set it, to show figures in the page
+    matplotlib.use("agg")  # no screen needed
 NAMED = 30  # classes whose names stand beside a confusion matrix, and up to which it grows: so does its memory
 INK, LINE, SECOND = "#1f2933", "#2563eb", "#d97706"
 

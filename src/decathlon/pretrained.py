@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from decathlon.data import files, say
+from decathlon.data import download, files, say
 
 # COCO's names of VOC's classes, where they differ.
 COCO_NAMES = {
@@ -48,16 +48,17 @@ def fetched(weights: str, coco: WeightsEnum, imagenet: WeightsEnum) -> State:
     """
     if weights not in ("coco", "imagenet"):
         return read(Path(weights).expanduser())
-    wanted = coco if weights == "coco" else imagenet
+    url = (coco if weights == "coco" else imagenet).url
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])  # where torchvision keeps them, too
+    checksum = f"sha256:{path.stem.rpartition('-')[2]}"  # the names of torchvision's files end with its beginning
     try:
-        return torch.hub.load_state_dict_from_url(
-            wanted.url, map_location="cpu", progress=True, check_hash=True, weights_only=True
-        )
-    except (OSError, RuntimeError) as error:  # no network, and a wrong checksum
+        if not (path.exists() and download.matches(path, checksum)):
+            download.fetch([url], path, checksum)
+    except ConnectionError as error:
         raise ConnectionError(
-            f"--weights {weights}: {wanted.url} could not be downloaded ({error}); train from scratch "
-            "(--weights none), or get the file elsewhere and name it (--weights FILE)"
+            f"--weights {weights}: {error}; train from scratch (--weights none), or name the file (--weights FILE)"
         ) from None
+    return read(path)
 
 
 def read(path: Path) -> State:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from decathlon.data import Data, Epoch, Source, Split
+    from decathlon.portable import Graph
 
 # The order in which a course teaches them, and in which every table lists them. Further tasks follow by name.
 CURRICULUM = (
@@ -184,7 +185,10 @@ class Task(Protocol):
     def predict(
         self, model: nn.Module, inputs: list[str], recipe: Recipe, meta: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        """One answer an input."""
+        """One answer an input. `model` may be a `portable.Session`: what `graph` gives, run by something else."""
+
+    def graph(self, model: nn.Module, recipe: Recipe, meta: dict[str, Any]) -> Graph:
+        """What `export` writes of a trained network, and what `predict` does around it, for the metadata."""
 
     def show(self, model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> None:
         """Draw what the network does on the validation split into `folder`/*.png."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -27,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from decathlon import writing
 from decathlon.data import files
 from decathlon.recipe import UsageError
 
@@ -62,13 +64,9 @@ def new_folder(task_id: str, seed: int, out: str | None) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write beside and move into place, so that the file is never half there."""
-    part = path.with_name(path.name + ".part")
-    try:
+    with writing.beside(path) as part:
         part.write_text(text, encoding="utf-8")
-        return part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    return path
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -95,9 +93,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Add a line to a .jsonl file."""
-    with path.open("a") as file:
+    """Add a line to a .jsonl file, on the disk before this returns: a later checkpoint counts on it."""
+    with writing.told(path), path.open("a") as file:
         file.write(json.dumps(value) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -161,13 +161,11 @@ def _git(*words: str) -> str:
 
 def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors as safetensors, beside and moved into place. Tied weights are written twice."""
-    part = path.with_name(path.name + ".part")
-    try:
-        save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, part)
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise OSError(f"could not write {path}: {error}") from None
+    with writing.beside(path) as part:
+        try:
+            save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, part)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -65,6 +65,18 @@ def print_result(result: dict[str, Any]) -> None:
         tell(f"  {result['folder']}/summary.json, model.safetensors, report.html, plots/")
 
 
+def print_export(result: dict[str, Any]) -> None:
+    """The files, how far they are from PyTorch, and how long both take."""
+    for file, size in zip(result["files"], result["bytes"], strict=True):
+        print(f"{file}: {size / 1e6:.1f} MB")
+    given = f"{result['input']['name']} {result['input']['shape']}"
+    print(f"  {given} -> {', '.join(f'{name} {shape}' for name, shape in result['outputs'].items())}")
+    apart = f"largest difference from PyTorch {result['max_difference']:.1e} (tolerance {result['tolerance']:.0e})"
+    print(f"  checked on {result['checked_on']}: {apart}, the same answers")
+    times = f"onnxruntime {result['onnxruntime_ms']:.2f} ms, PyTorch {result['pytorch_ms']:.2f} ms"
+    print(f"  one input, {result['threads']} {'thread' if result['threads'] == 1 else 'threads'}, median: {times}")
+
+
 def print_answers(answers: list[dict[str, Any]]) -> None:
     """An answer an input: what it is, and the classes with a bar each."""
     for answer in answers:

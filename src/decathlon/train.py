@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import shutil
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from decathlon import guard, plots, report, run, shipped
+from decathlon import guard, plots, processes, report, run, shipped
 from decathlon.checkpoint import State
 from decathlon.data import Data, Epoch, say, source, steps_per_epoch, stream
 from decathlon.fit import fit, measure
-from decathlon.recipe import Recipe, Task, UsageError, differences, from_dict, get_task, to_dict
+from decathlon.own import load_network
+from decathlon.recipe import PRETRAINING, Recipe, Task, UsageError, differences, from_dict, get_task, to_dict
 
 PRINTED = ("metrics", "broken_rules", "passed")  # what a summary must have to be shown
 
@@ -36,7 +35,9 @@ class Options:
     out: str | None = None
     """make this the run folder; default: runs/TASK/TIME-seedN"""
     devices: int = 1
-    """processes, a GPU or a share of the CPU each"""
+    """processes, a GPU or a share of the CPU each; leave it out under torchrun, which has started them"""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """of several processes: each has all weights, or (decathlon pretrain) a share of them, for what fits in none"""
     model: str | None = None
     """train your own network instead: FILE.py:function"""
     until_bar: bool = False
@@ -59,7 +60,7 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
         FloatingPointError, Interrupted, OSError: The training broke off; its last checkpoint stays.
     """
     task = get_task(task_id)
-    folder, network_file = None, options.model
+    folder, network_file, told = None, options.model, options
     if options.resume:
         folder, recipe, options = resumed(task, options)
         if (folder / "summary.json").exists():
@@ -70,12 +71,14 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
     bar = task.CARD.bar if where.kind != "own" else None  # the bar is for the task's own data
     if options.until_bar and bar is None:
         raise UsageError("--until-bar: there is no bar for this task on this data")
-    if not 1 <= options.devices <= recipe.batch_size:
-        raise UsageError(f"--devices must be from 1 to the batch size, {recipe.batch_size}")
-    fabric = Fabric(accelerator="auto", devices=options.devices, precision=recipe.precision)
-    fabric.launch()
+    processes.check(options.strategy, options.devices, recipe, task_id.endswith(PRETRAINING))
+    if options.devices > 1 and not processes.started():
+        return processes.together(options.devices, train, task_id, recipe, told)
+    fabric = processes.fabric(recipe.precision, options.strategy)
     with fabric.rank_zero_first():
         data = task.load(where, recipe)
+    if len(data.train) < fabric.world_size:
+        raise UsageError(f"--devices must be at most {len(data.train)}, the number of training examples")
     if folder is not None:
         check_meta(folder, data)
     torch.manual_seed(stream(recipe.seed))
@@ -92,9 +95,11 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
         folder = start_folder(task, recipe, options, data, fabric)
     elif fabric.is_global_zero:
         note_environment(folder, fabric)
-    kept, state = fit(task, model, data, recipe, folder, fabric, bar, options.until_bar, bool(options.resume))
-    summary = finish(task, kept, data, recipe, folder, fabric, state, bar, broken)
-    fabric.barrier()
+    try:
+        kept, state = fit(task, model, data, recipe, folder, fabric, bar, options.until_bar, bool(options.resume))
+        summary = finish(task, kept, data, recipe, folder, fabric, state, bar, broken)
+    except OSError as error:  # a full disk, for one
+        raise OSError(f"{error}; then go on where the training was: --resume {folder}") from error
     return summary | {"folder": str(folder)}
 
 
@@ -133,38 +138,6 @@ def described(config: dict[str, Any], folder: Path) -> tuple[Task, Recipe]:
         return task, from_dict(base_recipe(task, config["options"]["data"]), config["recipe"])
     except ValueError as error:
         raise ValueError(f"{folder / 'config.json'} is damaged: {error}") from None
-
-
-def load_network(where: str) -> nn.Module:
-    """Call the function that `FILE.py:function` names.
-
-    Raises:
-        UsageError: There is no such file or function.
-        ValueError: It failed, or gave something that is no network.
-    """
-    file, _, function = where.rpartition(":")
-    path = Path(file)
-    if not file or not path.is_file():
-        raise UsageError(f"--model {where}: give FILE.py:function; there is no file {file or where!r}")
-    spec = importlib.util.spec_from_file_location(f"decathlon_user_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"--model {where}: {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there for their module
-    try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, function):
-            raise UsageError(f"--model {where}: {path} has no function {function!r}")
-        network = getattr(module, function)()
-    except UsageError:
-        raise
-    except Exception as error:
-        raise ValueError(f"--model {where} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"--model {where} gave a {type(network).__name__}, not a torch.nn.Module")
-    if not count(network):
-        raise ValueError(f"--model {where} gave a network without parameters: there is nothing to train")
-    return network
 
 
 def make_plan(
@@ -230,16 +203,18 @@ def start_folder(task: Task, recipe: Recipe, options: Options, data: Data, fabri
     if fabric.is_global_zero:
         folder = run.new_folder(task.CARD.id, recipe.seed, options.out)
         asked = {k: v for k, v in vars(options).items() if k not in ("resume", "dry_run", "out")}
+        asked["devices"] = fabric.world_size
         if options.data not in ("official", "sample"):
             asked["data"] = str(Path(options.data).resolve())  # the run may be evaluated from elsewhere
         if options.data_dir:
             asked["data_dir"] = str(Path(options.data_dir).expanduser().resolve())
         config = {"task": task.CARD.id, "recipe": to_dict(recipe), "options": asked}
-        run.write_json(folder / "config.json", config | {"data": data.name, "meta": data.meta})
-        run.write_json(folder / "environment.json", run.environment(fabric.device))
         if options.model:
             shutil.copyfile(options.model.rpartition(":")[0], folder / "model.py")
             guard.remember(folder / "model.py")
+        run.write_json(folder / "environment.json", run.environment(fabric.device))
+        # Last: a folder without it has not begun, and the same command may begin there.
+        run.write_json(folder / "config.json", config | {"data": data.name, "meta": data.meta})
     return cast(Path, fabric.broadcast(folder))
 
 
@@ -256,10 +231,34 @@ def finish(
 ) -> dict[str, Any]:
     """Measure on the test split (here, and nowhere else), keep the weights, draw the plots, write the summary."""
     metrics = measure(task, model, data, "test", recipe, fabric)
+    summary: dict[str, Any] = {}
+    with fabric.rank_zero_first():  # the others wait, however long it takes
+        if fabric.is_global_zero:  # another host need not see the folder
+            summary = summarise(task, model, data, recipe, folder, fabric, state, bar, broken, metrics)
+            run.save_weights(folder / "model.safetensors", model.state_dict())
+            draw(task, model, data, recipe, folder, bar)
+            report.write(folder, summary)
+            run.write_json(folder / "summary.json", summary)
+    return fabric.broadcast(summary)
+
+
+def summarise(
+    task: Task,
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    folder: Path,
+    fabric: Fabric,
+    state: State,
+    bar: float | None,
+    broken: list[str],
+    metrics: dict[str, float],
+) -> dict[str, Any]:
+    """What summary.json says."""
     config, environment = run.read_json(folder / "config.json"), run.read_json(folder / "environment.json")
     card, kind = task.CARD, source(config["options"]["data"]).kind
     value, network = metrics[card.metric], config["options"]["model"]
-    summary: dict[str, Any] = {
+    return {
         "task": card.id,
         "data": data.name,
         "split": "test",
@@ -284,12 +283,6 @@ def finish(
         "peak_memory_mib": run.peak_memory(fabric.device),
         **{name: environment[name] for name in ("device", "hardware", "threads", "commit", "versions")},
     }
-    if fabric.is_global_zero:
-        run.save_weights(folder / "model.safetensors", model.state_dict())
-        draw(task, model, data, recipe, folder, bar)
-        report.write(folder, summary)
-        run.write_json(folder / "summary.json", summary)
-    return summary
 
 
 def draw(task: Task, model: nn.Module, data: Data, recipe: Recipe, folder: Path, bar: float | None) -> None:

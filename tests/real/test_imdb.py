@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from decathlon.cli import run_command
-from decathlon.data import imdb, source
 
 DATA = os.environ.get("DECATHLON_DATA", "")
 
@@ -28,20 +27,3 @@ def test_textcnn_clears_its_bar(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert summary["passed"]
     assert summary["counts"]
     assert summary["value"] > 0.89  # three seeds gave 89.79 to 89.90 %
-
-
-def test_roberta_reads_every_sixth_review(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The shipped encoder and the recipe on a sixth of the training reviews, as a user's own file: to keep this short.
-
-    The file's tenth, 416 reviews, is its test split.
-    """
-    texts = imdb.load(source("official", DATA))
-    rows = zip(texts.train[::6], texts.train_labels[::6], strict=True)
-    path = tmp_path / "reviews.jsonl"
-    path.write_text("".join(json.dumps({"text": text, "label": texts.classes[label]}) + "\n" for text, label in rows))
-    out = tmp_path / "run"
-    command = ["train", "imdb-roberta", "--data", str(path), "--data-dir", str(tmp_path), "--out", str(out), "--json"]
-    assert run_command(command) == 0
-    summary = json.loads(capsys.readouterr().out)
-    assert summary["encoder"].startswith("roberta-mini ")
-    assert summary["value"] > 0.82

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from decathlon import writing
 from decathlon.data import files, say
 
 
@@ -31,6 +30,10 @@ def opened(path: Path) -> dict[str, np.ndarray]:
         inside = zipfile.ZipFile(file).infolist()
         if any(one.compress_type != zipfile.ZIP_STORED for one in inside):
             raise ValueError("it is compressed, as what is kept here never is")
+        file.seek(-12, 2)  # the archive ends with how many files it holds: damage can hide some of them
+        if len(inside) != int.from_bytes(file.read(2), "little"):
+            raise ValueError("it has lost some of its arrays")
+        file.seek(0)
         with np.load(file, allow_pickle=False) as kept:
             return {name: kept[name] for name in kept.files}
 
@@ -46,14 +49,10 @@ def arrays(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, n
         except Exception:  # damaged bytes fail in any way
             say(f"{path} is damaged or cannot be read: making it again")
     made = make()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as out:
+        with writing.beside(path) as part, part.open("wb") as out:
             np.savez(out, **made)  # type: ignore[arg-type]
-        part.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         say(f"what was read could not be kept for the next start: {error}")
     return made

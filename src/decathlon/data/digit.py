@@ -19,6 +19,10 @@ MAX_PIXELS = 50_000_000
 Image.init()  # else it would not know which it knows
 FORMATS = tuple(kind for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF") if kind in Image.OPEN)
 ORIENTATION = 0x0112  # of EXIF
+READING = (
+    "grey; dark on bright is inverted; stretched to 0..255; cropped to the ink (above 64), its longer side scaled to "
+    "20 pixels, and put into 28×28 so that the centre of mass is in the middle; a 28×28 picture is taken as it is"
+)
 
 
 def open_image(path: str) -> Image.Image:
@@ -63,7 +67,12 @@ def read_digit(path: str) -> tuple[Tensor, list[str]]:
     Raises:
         FileNotFoundError, ValueError: As `open_image`; or the picture shows nothing at all.
     """
-    pixels = np.asarray(_grey(open_image(path)), np.float32)
+    return prepared(open_image(path), path)
+
+
+def prepared(image: Image.Image, path: str) -> tuple[Tensor, list[str]]:
+    """What `read_digit` makes of an open picture; `path` names it in errors."""
+    pixels = np.asarray(_grey(image), np.float32)
     notes = []
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     if np.median(border) > pixels.mean():

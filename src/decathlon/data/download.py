@@ -3,90 +3,177 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import http.client
+import os
+import re
 import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from decathlon.data import files
+from decathlon import writing
+from decathlon.data import say
 
 CHUNK = 1 << 16
-DISK = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EDQUOT)  # not the network's fault
-TRIES = 4  # of each address
-TIMEOUT = 20  # seconds without a byte until the connection counts as dead
+TRIES = 4  # of each address; one that brought PROGRESS does not count
+PROGRESS = 1 << 20  # bytes
+TIMEOUT = 20.0  # seconds without a byte, or with fewer than SLOWEST a second, until the connection counts as dead
+SLOWEST = 1024
+LARGEST = 8 << 30  # bytes; no data set here has a file of more than 2 GB
+BUSY = (408, 425, 429)  # of the answers that blame the asker, those that pass
 
 
 def md5(path: Path) -> str:
     """MD5 of a file: what the data sets' publishers give. It finds damage; it is no protection against forgery."""
-    digest = hashlib.md5(usedforsecurity=False)
-    with files.plain(path).open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return _digest(path, hashlib.md5(usedforsecurity=False))
 
 
-def fetch(urls: Sequence[str], path: Path, checksum: str, wait: float = 1.0) -> Path:
-    """Download to `path` from the first of `urls` that gives a file with this MD5.
+def matches(path: Path, checksum: str) -> bool:
+    """Whether a file has this checksum: an MD5, or `sha256:` and how that begins."""
+    kind, _, wanted = checksum.rpartition(":")
+    return _digest(path, hashlib.sha256()).startswith(wanted) if kind == "sha256" else md5(path) == wanted
 
-    What an earlier, broken download left in `path`.part is continued. `wait` is the pause before the second try, in
-    seconds; it doubles.
+
+def fetch(urls: Sequence[str], path: Path, checksum: str, wait: float = 1.0, timeout: float = TIMEOUT) -> Path:
+    """Download to `path` from the first of `urls` that gives a file with this checksum.
+
+    What an earlier, broken download left in `path`.part is continued.
+
+    Args:
+        urls: The same file, each tried a few times.
+        path: Where to.
+        checksum: As `matches` takes it.
+        wait: The pause before the second try, in seconds; it doubles.
+        timeout: As `TIMEOUT`.
 
     Raises:
         OSError: The disk is full or may not be written to.
         ConnectionError: No address gave the file; says why the last one did not, and where to put it by hand.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    reason = "no address"
-    for url in urls:
-        for attempt in range(TRIES):
-            try:
-                _get(url, part)
-            except urllib.error.HTTPError as error:
-                reason = f"{url} answered {error.code} {error.reason}"
-                if error.code == 416:  # the part is as long as the file, or longer: start again
-                    part.unlink(missing_ok=True)
-                elif error.code < 500:
+    with writing.told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    part, reason = path.with_name(path.name + ".part"), "no address"
+    with _alone(part):
+        if path.exists() and matches(path, checksum):
+            return path  # another process fetched it while this one waited
+        found = _size(part) > 0 and matches(part, checksum)  # a process was killed just before it gave it its name
+        for url in urls:
+            tries = 0
+            while not found and tries < TRIES:
+                before = _size(part)
+                found, again, reason = _attempt(url, part, checksum, timeout)
+                tries += _size(part) < before + PROGRESS
+                if not again:
                     break
-            except (OSError, http.client.HTTPException) as error:
-                cause = getattr(error, "reason", error)
-                if getattr(cause, "errno", None) in DISK:
-                    raise
-                reason = f"{url}: {cause}"
-                if isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) == errno.ENETUNREACH:
-                    break  # no network: trying again only costs time
-            else:
-                if md5(part) == checksum:
-                    return part.replace(path)
-                reason = f"{url} gave a damaged file (its checksum is not {checksum})"
-                part.unlink()
-            if attempt < TRIES - 1:
-                time.sleep(wait * 2**attempt)
+                if tries < TRIES:
+                    time.sleep(wait * 2**tries / 2)
+        if found:
+            with writing.told(path):
+                writing.settle(part, path)
+            return path
     raise ConnectionError(f"could not download {path.name}: {reason}. Offline? Put the file at {path} yourself")
 
 
-def _get(url: str, part: Path) -> None:
+def _attempt(url: str, part: Path, checksum: str, timeout: float) -> tuple[bool, bool, str]:
+    """Try once. Returns whether the whole file is there now, else whether another try may help, and what went wrong."""
+    try:
+        _get(url, part, timeout)
+        ended, again, reason = True, True, f"{url} gave a damaged file (its checksum is not {checksum})"
+    except writing.Unwritable:
+        raise
+    except urllib.error.HTTPError as error:
+        ended = error.code == 416  # the part is as long as the file, or longer
+        again = ended or error.code in BUSY or error.code >= 500
+        reason = f"{url} answered {error.code} {' '.join(str(error.reason).split())}"
+    except (OSError, http.client.HTTPException) as error:
+        cause = getattr(error, "reason", error)
+        no_network = isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) == errno.ENETUNREACH
+        ended, again, reason = False, not no_network, f"{url}: {cause or type(cause).__name__}"
+    if _size(part) and matches(part, checksum):  # whatever the server said of its length
+        return True, False, ""
+    if ended:
+        _cut(part)
+    return False, again, reason
+
+
+def _get(url: str, part: Path, timeout: float) -> None:
     """Append the rest of `url` to `part`, from the start where the server knows no ranges."""
-    have = part.stat().st_size if part.exists() else 0
+    have = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        if answer.status != 206:
+    with urllib.request.urlopen(request, timeout=timeout) as answer:
+        given = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+        if have and not (answer.status == 206 and given and int(given[1]) == have):
             have = 0
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        with Progress(*columns, console=Console(stderr=True)) as bar, part.open("ab" if have else "wb") as file:
+            _cut(part)
+            if answer.status == 206:
+                raise ConnectionError("the server sent another part than was asked for")
+        total = None if answer.length is None else have + answer.length
+        with Progress(*columns, console=Console(stderr=True)) as bar, part.open("ab", buffering=0) as file:
             row = bar.add_task(part.name.removesuffix(".part"), total=total, completed=have)
-            while chunk := answer.read(CHUNK):
-                file.write(chunk)
+            since, got = time.monotonic(), 0
+            while chunk := memoryview(answer.read1(CHUNK)):
+                got += len(chunk)
                 bar.advance(row, len(chunk))
-    size = part.stat().st_size
-    if total is not None and size < total:
-        raise ConnectionError(f"the connection broke after {size} of {total} bytes")
+                with writing.told(part):
+                    while chunk:
+                        chunk = chunk[file.write(chunk) :]
+                if file.tell() > LARGEST:
+                    _cut(part)
+                    raise ConnectionError(f"the server sends without end: more than {LARGEST:,} bytes")
+                if time.monotonic() - since > timeout:
+                    if got < SLOWEST * timeout:
+                        raise ConnectionError(f"fewer than {SLOWEST} bytes a second came")
+                    since, got = time.monotonic(), 0
+    if total is not None and _size(part) < total:
+        raise ConnectionError(f"the connection broke after {_size(part)} of {total} bytes")
+
+
+@contextmanager
+def _alone(part: Path) -> Iterator[None]:
+    """Only one process at a time writes to `part`.
+
+    What two of them wrote would be no file, or one would go on writing after the other gave it its name.
+    """
+    while True:
+        with writing.told(part):
+            file = part.open("ab")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"another process is fetching {part.name.removesuffix('.part')}: waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError:
+                pass  # some network folders know no locks
+            if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):  # not named or gone meanwhile
+                try:
+                    yield
+                finally:
+                    if not _size(part):
+                        writing.remove(part)
+                return
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _cut(part: Path) -> None:
+    with writing.told(part):
+        os.truncate(part, 0)
+
+
+def _digest(path: Path, digest: hashlib._Hash) -> str:
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -6,12 +6,12 @@ brighter than its ground: a weighted sum of pixels tells little, and a network t
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from decathlon import writing
 
 VERSION = "1"  # of the sample data, in their folder's name: raise it when they change
 COUNTS = {"train": 200, "test": 50}  # pictures of a class
@@ -136,17 +136,14 @@ def pictures(folder: Path) -> Path:
     """Write the drawn pictures as `{train,test}/<class>/NNN.png`. Returns the folder."""
     if folder.is_dir():
         return folder
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    draw = np.random.default_rng(0)
-    for split, count in COUNTS.items():
-        for name in SHAPES:
-            (part / split / name).mkdir(parents=True)
-            for number in range(count):
-                picture(name, draw).save(part / split / name / f"{number:03}.png")
-    try:
-        part.rename(folder)
-    except OSError:  # another process was faster, and drew the same
-        shutil.rmtree(part)
+    with writing.told(folder), writing.scratch(folder) as part:
+        draw = np.random.default_rng(0)
+        for split, count in COUNTS.items():
+            for name in SHAPES:
+                (part / split / name).mkdir(parents=True)
+                for number in range(count):
+                    picture(name, draw).save(part / split / name / f"{number:03}.png")
+        writing.settle(part, folder)
     return folder
 
 

@@ -6,13 +6,12 @@ tells what is pet; things that are no pets lie about, as sharply drawn. A networ
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from decathlon import writing
 from decathlon.data.drawn import SHAPES, oval
 
 VERSION = "1"  # of the sample data, in their folder's name: raise it when they change
@@ -26,24 +25,21 @@ def pictures(folder: Path) -> Path:
     """Write photos, trimaps and lists. Returns the folder, which holds `images` and `annotations`."""
     if folder.is_dir():
         return folder
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    (part / "images").mkdir(parents=True)
-    (part / "annotations/trimaps").mkdir(parents=True)
-    draw = np.random.default_rng(0)
-    for split, count in COUNTS.items():
-        lines = []
-        for number in range(count):
-            breed = list(BREEDS)[number % len(BREEDS)]
-            name = f"{breed}_{number + (1000 if split == 'test' else 1)}"
-            photo, trimap = picture(BREEDS[breed], draw)
-            photo.save(part / "images" / f"{name}.jpg", quality=90)
-            trimap.save(part / "annotations/trimaps" / f"{name}.png")
-            lines.append(f"{name} {number % 2 + 1} {number % 2 + 1} 1\n")  # name, class, species, breed
-        (part / "annotations" / f"{split}.txt").write_text("".join(lines))
-    try:
-        part.rename(folder)
-    except OSError:  # another process was faster, and drew the same
-        shutil.rmtree(part)
+    with writing.told(folder), writing.scratch(folder) as part:
+        (part / "images").mkdir(parents=True)
+        (part / "annotations/trimaps").mkdir(parents=True)
+        draw = np.random.default_rng(0)
+        for split, count in COUNTS.items():
+            lines = []
+            for number in range(count):
+                breed = list(BREEDS)[number % len(BREEDS)]
+                name = f"{breed}_{number + (1000 if split == 'test' else 1)}"
+                photo, trimap = picture(BREEDS[breed], draw)
+                photo.save(part / "images" / f"{name}.jpg", quality=90)
+                trimap.save(part / "annotations/trimaps" / f"{name}.png")
+                lines.append(f"{name} {number % 2 + 1} {number % 2 + 1} 1\n")  # name, class, species, breed
+            (part / "annotations" / f"{split}.txt").write_text("".join(lines))
+        writing.settle(part, folder)
     return folder
 
 

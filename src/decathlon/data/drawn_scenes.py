@@ -7,13 +7,12 @@ find and name them within minutes. Grounds are uneven and cluttered: a box canno
 from __future__ import annotations
 
 import colorsys
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from decathlon import writing
 from decathlon.data.drawn import SHAPES, oval
 
 VERSION = "1"  # of the sample data, in their folder's name: raise it when they change
@@ -36,24 +35,21 @@ def scenes(folder: Path) -> Path:
     """Write the drawn scenes as `VOCdevkit/VOC2007/{Annotations,JPEGImages,ImageSets/Main}`. Returns the folder."""
     if folder.is_dir():
         return folder
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    tree = part / "VOCdevkit" / "VOC2007"
-    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
-        (tree / name).mkdir(parents=True)
-    draw, number = np.random.default_rng(0), 0
-    for side, count in COUNTS.items():
-        names = []
-        for _ in range(count):
-            number += 1
-            names.append(f"{number:06}")
-            picture, things = scene(draw)
-            picture.save(tree / "JPEGImages" / f"{names[-1]}.jpg", quality=92)
-            (tree / "Annotations" / f"{names[-1]}.xml").write_text(annotation(names[-1], things))
-        (tree / "ImageSets" / "Main" / f"{side}.txt").write_text("".join(f"{name}\n" for name in names))
-    try:
-        part.rename(folder)
-    except OSError:  # another process was faster, and drew the same
-        shutil.rmtree(part)
+    with writing.told(folder), writing.scratch(folder) as part:
+        tree = part / "VOCdevkit" / "VOC2007"
+        for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+            (tree / name).mkdir(parents=True)
+        draw, number = np.random.default_rng(0), 0
+        for side, count in COUNTS.items():
+            names = []
+            for _ in range(count):
+                number += 1
+                names.append(f"{number:06}")
+                picture, things = scene(draw)
+                picture.save(tree / "JPEGImages" / f"{names[-1]}.jpg", quality=92)
+                (tree / "Annotations" / f"{names[-1]}.xml").write_text(annotation(names[-1], things))
+            (tree / "ImageSets" / "Main" / f"{side}.txt").write_text("".join(f"{name}\n" for name in names))
+        writing.settle(part, folder)
     return folder
 
 

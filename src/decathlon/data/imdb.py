@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import re
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from decathlon import writing
 from decathlon.data import Source, composed, files, say
-from decathlon.data.download import fetch
+from decathlon.data.download import fetch, md5
 
 URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
@@ -79,21 +79,19 @@ def official(source: Source) -> Path:
     if not source.download:
         raise FileNotFoundError(f"IMDB is not in {folder}")
     archive = source.folder / URL.rpartition("/")[2]
+    if archive.exists() and md5(archive) != MD5:
+        raise ValueError(f"{archive} is damaged or cut short: its checksum is wrong; delete it and run again")
     if not archive.exists():
         try:
             fetch([URL], archive, MD5)
         except ConnectionError as error:
             raise ConnectionError(f"{error}; or unpack it to {folder}; or use --data sample") from None
-    part = source.folder / "aclImdb.part"
-    shutil.rmtree(part, ignore_errors=True)
     say(f"unpacking {archive}")
-    try:
+    with writing.told(folder), writing.scratch(folder) as part:
         files.unpack(archive, part, lambda name: name, *UNPACKED)
         if not (part / "aclImdb").is_dir():
             raise ValueError(f"{archive} holds no folder aclImdb; delete it and run again")
-        (part / "aclImdb").replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        writing.settle(part / "aclImdb", folder)
     return folder
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from decathlon import writing
 from decathlon.data import Data, Source, Split, files, hold_out, sample, say
 from decathlon.data.download import fetch, md5
 
@@ -69,11 +70,10 @@ def official(source: Source) -> Path:
                     f"{error}. MNIST needs {wanted} (unpacked or not) in {raw}; or use --data sample, "
                     "which needs no network"
                 ) from None
-        part = raw / f"{name}.part"
-        part.write_bytes(gzip.decompress(packed.read_bytes()))
-        if md5(part) != unpacked:
-            raise ValueError(f"{packed} unpacks to something that is not {name}; delete it and run again")
-        part.replace(raw / name)
+        with writing.beside(raw / name) as part:
+            part.write_bytes(gzip.decompress(packed.read_bytes()))
+            if md5(part) != unpacked:
+                raise ValueError(f"{packed} unpacks to something that is not {name}; delete it and run again")
     return raw
 
 
@@ -156,7 +156,6 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
 def write_idx(path: Path, values: np.ndarray) -> None:
     """Write unsigned bytes as an IDX file, in one step."""
-    part = path.with_name(path.name + ".part")
     header = bytes((0, 0, 8, values.ndim)) + np.asarray(values.shape, ">u4").tobytes()
-    part.write_bytes(header + np.ascontiguousarray(values, np.uint8).tobytes())
-    part.replace(path)
+    with writing.beside(path) as part:
+        part.write_bytes(header + np.ascontiguousarray(values, np.uint8).tobytes())

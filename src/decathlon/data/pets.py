@@ -11,8 +11,6 @@ must keep its own size is the truth to measure with; compressed it takes some 5 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,6 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from decathlon import writing
 from decathlon.data import Data, Source, Split, cache, drawn_pets, files, hold_out, say
 from decathlon.data.digit import held, open_image
 from decathlon.data.download import fetch, md5
@@ -140,15 +139,12 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises:
         ValueError: The archive is damaged, or its files would land elsewhere.
     """
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     say(f"unpacking {archive}")
-    try:
+    with writing.told(folder), writing.scratch(folder) as part:
         files.unpack(archive, part, lambda name: name, *UNPACKED)
         if not (part / folder.name).is_dir():
             raise ValueError(f"{archive} is damaged: it holds no folder {folder.name}; delete it and run again")
-        (part / folder.name).rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        writing.settle(part / folder.name, folder)
 
 
 # --- Which photos there are -------------------------------------------------------------------------------------------

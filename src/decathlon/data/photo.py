@@ -22,6 +22,9 @@ from decathlon.data import say
 from decathlon.data.digit import open_image
 
 SIDE = 32
+READING = (
+    "upright (EXIF), RGB, transparency on white; shorter side scaled to 32 (bicubic), longer one cropped to its middle"
+)
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SIDES = ("train", "test", "val")
 THREADS = 2  # decoding holds Python's lock in part: more bring nothing

@@ -7,8 +7,6 @@ folder's `cache`.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from decathlon import writing
 from decathlon.data import Data, Source, Split, drawn_scenes, files, hold_out, pictures
 from decathlon.data.annotations import ENDINGS, Annotation, listed, pair, read_coco, read_xml
 from decathlon.data.download import fetch
@@ -180,18 +179,18 @@ def unpacked(archives: list[Path], place: Path) -> Path:
     Raises:
         ValueError: An archive is damaged, or leads outside its folder.
     """
-    part = place.with_name(f"{place.name}.{os.getpid()}.part")
 
     def wanted(name: str) -> str:
         inner = name.partition(f"{place.name}/")[2]
         return inner if inner.startswith(("Annotations/", "JPEGImages/", "ImageSets/Main/")) else ""
 
-    try:
+    with writing.told(place), writing.scratch(place) as part:
         for archive in archives:
             files.unpack(archive, part, wanted, *UNPACKED)
-        return part.rename(place)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if not part.is_dir():
+            raise ValueError(f"{archives[0]} holds no {place.name}: delete it and run again")
+        writing.settle(part, place)
+    return place
 
 
 def tree(path: Path) -> Path | None:

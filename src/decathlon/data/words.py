@@ -6,7 +6,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,22 @@ def encode(texts: Iterable[Sequence[str]], words: Sequence[str], length: int) ->
         row[: len(kept)] = [numbers.get(word, UNKNOWN) for word in kept]
         rows.append(row)
     return np.stack(rows) if rows else np.zeros((0, length), np.int32)
+
+
+def facts(length: int, least: int) -> dict[str, Any]:
+    """How a text becomes a row of numbers, for the metadata of an exported network.
+
+    Args:
+        length: Words of a text that are read.
+        least: Numbers that a row must have.
+    """
+    return {
+        "preprocessing": f"lower case; words are what {WORD.pattern} finds; of more than {length} the first and the "
+        f"last {length // 2}; numbered from 2 in the order of meta.words, 1 is a word that is not there; 0 fills up "
+        f"rows of a batch; a row is as long as the longest text of its batch, or {least}",
+        "answer": "softmax over the scores; the likeliest label; words: how much each spoke for each label",
+        "input": {"length": length, "least": least, "unknown": UNKNOWN, "pad": PAD},
+    }
 
 
 def head_and_tail(words: Sequence[T], length: int) -> list[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -42,3 +43,35 @@ class Autoencoder(nn.Module):
         """Float images (N, 1, 28, 28) from 0 to 1 -> reconstructions of the same shape, and codes (N, code)."""
         code = self.encoder(images)
         return self.decoder(code), code
+
+
+class Coder(nn.Module):
+    """An autoencoder with the labelled codes that its forest is grown from.
+
+    The forest itself is not kept: growing it again from the codes takes a second, and a stored one would be a pickle.
+    """
+
+    codes: Tensor
+    labels: Tensor
+
+    def __init__(self, network: nn.Module, code: int, labelled: int) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("codes", torch.zeros(labelled, code))
+        self.register_buffer("labels", torch.zeros(labelled, dtype=torch.long))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Float images (N, 1, 28, 28) from 0 to 1 -> reconstructions of the same shape, and codes (N, code)."""
+        return self.network(images)
+
+
+class Codes(nn.Module):
+    """The way to the codes alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float images (N, 1, 28, 28) from 0 to 1 -> codes (N, code)."""
+        return self.network(images)[1]

@@ -39,37 +39,59 @@ class TextCNN(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Word numbers (N, L), zeros after the last word -> scores (N, classes)."""
-        answers, _ = self.strongest(tokens)
-        return self.output(self.dropout(answers))
+        return self.scores(self.maps(tokens))
 
-    def strongest(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Each filter's largest answer in a text, and the place of the first word it was given for.
+    def scores(self, maps: list[Tensor]) -> Tensor:
+        """Scores (N, classes) from what `maps` gives: each filter's largest answer counts."""
+        return self.output(self.dropout(torch.cat([answers.max(2).values for answers in maps], 1)))
+
+    def maps(self, tokens: Tensor) -> list[Tensor]:
+        """Each filter's answer at each place of a text, 0 behind its last word.
 
         Returns:
-            Answers, and places, both (N, filters · widths).
+            For each width (N, filters, L - width + 1).
         """
-        longest = max(*self.widths, int((tokens != PAD).sum(1).max()))
-        tokens = nn.functional.pad(tokens, (0, longest))[:, :longest]  # at least as long as the widest filter
+        if not torch.compiler.is_exporting():  # a graph has no sizes that depend on values: it must be given cut ones
+            tokens = cut(tokens, max(self.widths))
         vectors = self.vectors(tokens).transpose(1, 2)  # (N, L) -> (N, L, vector) -> (N, vector, L)
         word = (tokens != PAD).unsqueeze(1)  # (N, 1, L)
-        answers, places = [], []
-        for convolution in self.convolutions:
-            maps = convolution(vectors).relu()  # (N, filters, L - width + 1)
-            # An answer that starts behind the last word is 0, as small as ReLU's answers get.
-            value, place = (maps * word[..., : maps.shape[2]]).max(2)  # (N, filters), twice
-            answers.append(value)
-            places.append(place)
-        return torch.cat(answers, 1), torch.cat(places, 1)
+        maps = [convolution(vectors).relu() for convolution in self.convolutions]
+        # An answer that starts behind the last word is 0, as small as ReLU's answers get.
+        return [answers * word[..., : answers.shape[2]] for answers in maps]
 
     def spoken_for(self, tokens: Tensor, label: int) -> Tensor:
         """How much each word of one text (1, L) spoke for a class, through the n-grams that the maximum chose: (L,)."""
-        answers, places = self.strongest(tokens)
-        out = self.output.weight
-        spoken = answers[0] * (out[label] - out.mean(0))  # (filters · widths,)
-        weights = torch.zeros(tokens.shape[1], device=tokens.device)
-        for number, width in enumerate(self.widths):
-            chosen = slice(number * self.filters, (number + 1) * self.filters)
+        return self.told(tokens)[1][0, label]
+
+    def told(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (N, classes), and how much each word of each text (N, L) spoke for each class: (N, classes, L)."""
+        maps, out = self.maps(tokens), self.output.weight
+        weights = torch.zeros(len(tokens), len(out), tokens.shape[1], device=tokens.device)
+        for number, (width, answers) in enumerate(zip(self.widths, maps, strict=True)):
+            strongest = answers.max(2, keepdim=True).values  # (N, filters, 1)
+            # Rounding tells the answers to equal n-grams apart, and not everywhere alike: the first of them counts.
+            places = (answers >= strongest * (1 - 1e-5)).float().argmax(2)  # (N, filters)
+            rows = (out - out.mean(0))[:, number * self.filters : (number + 1) * self.filters]  # (classes, filters)
+            spoken = strongest[:, None, :, 0] * rows  # (N, 1, filters) and (classes, filters) -> (N, classes, filters)
             for offset in range(width):  # an n-gram's weight, shared evenly among its words
-                place = (places[0, chosen] + offset).clamp(max=len(weights) - 1)
-                weights.index_add_(0, place, spoken[chosen] / width)
-        return weights
+                place = (places[:, None] + offset).clamp(max=tokens.shape[1] - 1)
+                weights = weights.scatter_add(2, place.expand(-1, len(out), -1), spoken / width)
+        return self.scores(maps), weights
+
+
+def cut(tokens: Tensor, least: int) -> Tensor:
+    """Word numbers (N, L), cut behind the longest text, but not to less than `least`."""
+    longest = max(least, int((tokens != PAD).sum(1).max()))
+    return nn.functional.pad(tokens, (0, longest))[:, :longest]
+
+
+class Told(nn.Module):
+    """A TextCNN that says with its scores which words decided."""
+
+    def __init__(self, network: TextCNN) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """As `TextCNN.told`."""
+        return self.network.told(tokens)

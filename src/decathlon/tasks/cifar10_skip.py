@@ -23,6 +23,7 @@ from decathlon.augment import shifted, to_float
 from decathlon.data import Data, Epoch, Source, Split, cifar10, photo, shuffled
 from decathlon.models.skipnet import SkipNet
 from decathlon.models.whitening import whiten
+from decathlon.portable import Graph
 from decathlon.recipe import Card, Optimizer, require
 from decathlon.recipe import Recipe as BaseRecipe
 from decathlon.rules import at_least_one
@@ -154,6 +155,11 @@ def evaluate(model: nn.Module, data: Data, split: str, recipe: Recipe) -> dict[s
 def predict(model: nn.Module, inputs: list[str], recipe: Recipe, meta: dict[str, Any]) -> list[dict[str, Any]]:
     """Classes with probabilities for photos: any size, any shape."""
     return photo.answers(inputs, lambda image: classify.predict(classify.mirrored(model), image, meta))
+
+
+def graph(model: nn.Module, recipe: Recipe, meta: dict[str, Any]) -> Graph:
+    """What `export` writes: the network, for one of the two views."""
+    return classify.graph(model, (3, 32, 32), meta, photo.READING, classify.VIEWS)
 
 
 # --- Show -------------------------------------------------------------------------------------------------------------

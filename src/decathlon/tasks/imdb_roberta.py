@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from decathlon import classify, encoder, metrics, plots
 from decathlon.data import Data, Epoch, Source, Split, hold_out_runs, imdb, shuffled
 from decathlon.models.head import Head
+from decathlon.portable import Graph, Session
 from decathlon.recipe import Card, Optimizer, require
 from decathlon.recipe import Recipe as BaseRecipe
 from decathlon.rules import expect_shape, nothing_but, operations
@@ -157,20 +158,32 @@ def predict(model: nn.Module, inputs: list[str], recipe: Recipe, meta: dict[str,
     Raises:
         ValueError: The encoder is not the one that the MLP was trained on, or a review is empty.
     """
-    asked = encoder.find(recipe.encoder, recipe.length, recipe.layers, recipe.pooling)
-    if asked.name != meta["encoder"]:
-        raise ValueError(f"this MLP was trained on vectors of {meta['encoder']}, but {recipe.encoder} is {asked.name}")
+    asked = encoder.written(model) if isinstance(model, Session) else trained_on(recipe, meta)
+    read = model if isinstance(model, Session) else encoder.Reader(asked, model)
     found = []
     for text in (text for given in inputs for text in imdb.lines(given)):
         cleaned = imdb.clean(text)
         if not any(map(str.isalnum, cleaned)):
             raise ValueError(f"the review {text[:40]!r} holds no word")
-        vector, count = encoder.one(asked, cleaned)
+        numbers, count = encoder.one(asked, cleaned)
         with torch.no_grad():
-            answer = classify.ranked(model(vector)[0].softmax(0).tolist(), meta["classes"])
+            answer = classify.ranked(read(numbers)[0].softmax(0).tolist(), meta["classes"])
         notes = [f"{count:,} pieces: its first and last {asked.length // 2 - 1} were read"]
         found.append({"input": text[:80], **answer, "notes": notes if count > asked.length - 2 else []})
     return found
+
+
+def trained_on(recipe: Recipe, meta: dict[str, Any]) -> encoder.Encoder:
+    """The encoder that the MLP was trained on. Raises ValueError where another one lies in its place."""
+    asked = encoder.find(recipe.encoder, recipe.length, recipe.layers, recipe.pooling)
+    if asked.name != meta["encoder"]:
+        raise ValueError(f"this MLP was trained on vectors of {meta['encoder']}, but {recipe.encoder} is {asked.name}")
+    return asked
+
+
+def graph(model: nn.Module, recipe: Recipe, meta: dict[str, Any]) -> Graph:
+    """What `export` writes: the encoder and the MLP in one."""
+    return encoder.graph(encoder.Reader(trained_on(recipe, meta), model), meta["classes"])
 
 
 # --- Show -------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from decathlon import classify, metrics, plots
 from decathlon.data import Data, Epoch, Source, Split, cache, hold_out, imdb, say, steps_per_epoch, words
-from decathlon.models.textcnn import TextCNN
+from decathlon.models.textcnn import TextCNN, Told, cut
+from decathlon.portable import Graph, Session
 from decathlon.recipe import Card, Optimizer, require
 from decathlon.recipe import Recipe as BaseRecipe
 from decathlon.rules import at_least_one, exactly, expect_shape, operations
@@ -198,20 +199,36 @@ def answer(model: nn.Module, text: str, recipe: Recipe, meta: dict[str, Any]) ->
     tokens = torch.from_numpy(words.encode([found], meta["words"], recipe.length))
     if (tokens <= words.UNKNOWN).all():
         notes.append("none of its words is known: the answer is a guess")
-    with torch.no_grad():
-        ranked = classify.ranked(model(tokens)[0].softmax(0).tolist(), meta["classes"])
+    scores, spoken = told(model, tokens)
+    ranked = classify.ranked(scores[0].softmax(0).tolist(), meta["classes"])
     kept = words.head_and_tail(found, recipe.length)
-    parts = because(model, tokens, kept, meta["classes"].index(ranked["label"]))
+    parts = because(spoken[0, meta["classes"].index(ranked["label"])], kept)
     return {"input": text[:80], **ranked, "notes": notes, "because": parts}
 
 
-def because(model: nn.Module, tokens: Tensor, shown: list[str], label: int) -> list[tuple[str, float]]:
-    """Each word of one text (1, L) with how much it spoke for a label; zeros for a network that does not tell."""
-    if not isinstance(model, TextCNN):
-        return [(word, 0.0) for word in shown]
+def told(model: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of texts (N, L), and how much each word spoke for each class: zeros for a network that does not tell."""
+    if isinstance(model, Session):
+        tokens = cut(tokens, model.told("least"))
     with torch.no_grad():
-        weights = model.spoken_for(tokens, label).tolist()
-    return [(word, round(weight, 3)) for word, weight in zip(shown, weights, strict=False)]
+        found = model.told(tokens) if isinstance(model, TextCNN) else model(tokens)
+    return found if isinstance(found, tuple) else (found, torch.zeros(*found.shape, tokens.shape[1]))
+
+
+def because(spoken: Tensor, shown: list[str]) -> list[tuple[str, float]]:
+    """Each word of a text with how much it spoke for a label (L,)."""
+    return [(word, round(weight, 3)) for word, weight in zip(shown, spoken.tolist(), strict=False)]
+
+
+def graph(model: nn.Module, recipe: Recipe, meta: dict[str, Any]) -> Graph:
+    """What `export` writes: the network, and which words decided."""
+    ours = isinstance(model, TextCNN)  # of the user's own we know only that it takes whole rows
+    least = max(recipe.widths) if ours else recipe.length
+    example = torch.full((2, max(9, least)), words.UNKNOWN, dtype=torch.int32)
+    outputs = ("scores", "words") if ours else ("scores",)
+    axes = {0: "batch", 1: "length"} if ours else {0: "batch"}
+    facts = words.facts(recipe.length, least) | {"labels": meta["classes"]}
+    return Graph(Told(model) if isinstance(model, TextCNN) else model, example, "numbers", outputs, axes, facts)
 
 
 # --- Show -------------------------------------------------------------------------------------------------------------
@@ -227,5 +244,5 @@ def show(model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> None:
         tokens = split.inputs[index : index + 1]
         shown = [known[token - 2] if token > words.UNKNOWN else "…" for token in tokens[0].tolist() if token]
         title = f"{classes[int(split.targets[index])]}, not {classes[label]} ({100 * probability:.0f} %)"
-        texts.append({"title": title, "parts": because(model, tokens, shown, label)})
+        texts.append({"title": title, "parts": because(told(model, tokens)[1][0, label], shown)})
     (folder / "texts.json").write_text(json.dumps(texts))

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from decathlon import classify, metrics, plots
 from decathlon.augment import to_float, warp
 from decathlon.data import Data, Epoch, Source, Split, digit, mnist, shuffled, stream
-from decathlon.models.autoencoder import Autoencoder
+from decathlon.models.autoencoder import Autoencoder, Coder, Codes
+from decathlon.portable import Graph, Session
 from decathlon.recipe import Card, Optimizer, require
 from decathlon.recipe import Recipe as BaseRecipe
 from decathlon.rules import expect_shape, operations
@@ -109,26 +110,6 @@ def batches(split: Split, recipe: Recipe, epoch: Epoch) -> Iterable[Split]:
 
 
 # --- Model ------------------------------------------------------------------------------------------------------------
-
-
-class Coder(nn.Module):
-    """An autoencoder with the labelled codes that its forest is grown from.
-
-    The forest itself is not kept: growing it again from the codes takes a second, and a stored one would be a pickle.
-    """
-
-    codes: Tensor
-    labels: Tensor
-
-    def __init__(self, network: nn.Module, code: int, labelled: int) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("codes", torch.zeros(labelled, code))
-        self.register_buffer("labels", torch.zeros(labelled, dtype=torch.long))
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Float images (N, 1, 28, 28) from 0 to 1 -> reconstructions of the same shape, and codes (N, code)."""
-        return self.network(images)
 
 
 def model(
@@ -220,14 +201,31 @@ def grow(model: Coder, recipe: Recipe) -> RandomForestClassifier:
 
 def predict(model: Coder, inputs: list[str], recipe: Recipe, meta: dict[str, Any]) -> list[dict[str, Any]]:
     """Classes with the share of trees that voted for each, for pictures of a digit: any size, colour or grey."""
-    forest = grow(model, recipe)
-    classes = [meta["classes"][number] for number in forest.classes_]
+    codes: nn.Module = Codes(model)
+    if isinstance(model, Session):
+        codes, shares, classes = model, model.shares, model.facts["labels"]
+    else:
+        forest = grow(model, recipe)
+        shares, classes = forest.predict_proba, names(forest, meta)
 
     def answer(image: Tensor) -> dict[str, Any]:
         with torch.no_grad():
-            return classify.ranked(forest.predict_proba(encode(model, image[None]).numpy())[0].tolist(), classes)
+            return classify.ranked(shares(codes(to_float(image[None])).numpy())[0].tolist(), classes)
 
     return digit.answers(inputs, answer)
+
+
+def names(forest: RandomForestClassifier, meta: dict[str, Any]) -> list[str]:
+    """The classes in the order of the forest's votes."""
+    return [meta["classes"][number] for number in forest.classes_]
+
+
+def graph(model: Coder, recipe: Recipe, meta: dict[str, Any]) -> Graph:
+    """What `export` writes: the encoder, and beside it the forest that reads the codes."""
+    forest = grow(model, recipe)
+    facts = classify.graph(model, (1, 28, 28), meta, digit.READING).facts
+    facts |= {"labels": names(forest, meta), "answer": "the forest beside reads the codes: the share of each label"}
+    return Graph(Codes(model), torch.rand(2, 1, 28, 28), "images", ("codes",), {0: "batch"}, facts, forest)
 
 
 # --- Show -------------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from decathlon import classify
 from decathlon.augment import warp
 from decathlon.data import Data, Epoch, Source, Split, digit, mnist, shuffled
 from decathlon.models.cnn import CNN
+from decathlon.portable import Graph
 from decathlon.recipe import Card, Optimizer, require
 from decathlon.recipe import Recipe as BaseRecipe
 from decathlon.rules import at_least_one, nothing_but
@@ -130,6 +131,11 @@ def evaluate(model: nn.Module, data: Data, split: str, recipe: Recipe) -> dict[s
 def predict(model: nn.Module, inputs: list[str], recipe: Recipe, meta: dict[str, Any]) -> list[dict[str, Any]]:
     """Classes with probabilities for pictures of a digit: any size, colour or grey."""
     return digit.answers(inputs, lambda image: classify.predict(model, image, meta))
+
+
+def graph(model: nn.Module, recipe: Recipe, meta: dict[str, Any]) -> Graph:
+    """What `export` writes: the network."""
+    return classify.graph(model, (1, 28, 28), meta, digit.READING)
 
 
 # --- Show -------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from decathlon.augment import posed, tinted, to_float
 from decathlon.data import Data, Epoch, Source, Split, pets, shuffled
 from decathlon.data.pets import Pets
 from decathlon.models.unet import UNet
+from decathlon.portable import Graph, Session
 from decathlon.recipe import Card, Optimizer, require
 from decathlon.recipe import Recipe as BaseRecipe
 from decathlon.rules import exactly, expect_shape, nothing_but, operations
@@ -173,7 +174,13 @@ def evaluate(model: nn.Module, data: Data, split: str, recipe: Recipe) -> dict[s
 
 def predict(model: nn.Module, inputs: list[str], recipe: Recipe, meta: dict[str, Any]) -> list[dict[str, Any]]:
     """How much of each photo is pet; NAME-mask.png, -overlay.png and -cutout.png are put into the current folder."""
-    return masks.answers(model, inputs, recipe.size, meta["classes"][1], Path())
+    size = model.told("size")[0] if isinstance(model, Session) else recipe.size
+    return masks.answers(model, inputs, size, meta["classes"][1], Path())
+
+
+def graph(model: nn.Module, recipe: Recipe, meta: dict[str, Any]) -> Graph:
+    """What `export` writes: the network, for one of the two views, at one size."""
+    return masks.graph(model, recipe.size, meta)
 
 
 # --- Show -------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from torchvision.models.detection.retinanet import RetinaNetClassificationHead
 from decathlon import boxes, detection
 from decathlon.data import Data, Epoch, Source, Split, voc
 from decathlon.models.retinanet import pretrain, retinanet, small_retinanet
+from decathlon.portable import Graph
 from decathlon.recipe import Card, Optimizer, require
 from decathlon.recipe import Recipe as BaseRecipe
 
@@ -179,6 +180,11 @@ def evaluate(model: nn.Module, data: Data, split: str, recipe: Recipe) -> dict[s
 def predict(model: nn.Module, inputs: list[str], recipe: Recipe, meta: dict[str, Any]) -> list[dict[str, Any]]:
     """The things in photos of any size; a picture of each with their boxes is written."""
     return detection.predict(model, inputs, recipe.threshold, meta, CARD.id)
+
+
+def graph(model: nn.Module, recipe: Recipe, meta: dict[str, Any]) -> Graph:
+    """What `export` writes: the detector for one size of picture; `predict` fits pictures into it."""
+    return detection.graph(model, (recipe.min_size, recipe.max_size), recipe.threshold, meta)
 
 
 # --- Show -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,75 @@
+// The pad: strokes on a canvas, sent as a small PNG while they are drawn. Runs once, when the page has it.
+const canvas = element.querySelector("canvas");
+const brush = canvas.getContext("2d");
+const small = document.createElement("canvas");
+small.width = small.height = 112;
+let last = null, timer = 0, sent = 0;
+const PAUSE = 120; // milliseconds between two pictures that are sent
+
+function wipe() {
+  brush.fillStyle = "#000";
+  brush.fillRect(0, 0, canvas.width, canvas.height);
+}
+
+function send() {
+  timer = 0;
+  sent = Date.now();
+  small.getContext("2d").drawImage(canvas, 0, 0, small.width, small.height);
+  props.value = small.toDataURL("image/png");
+  trigger("input");
+}
+
+function soon() {
+  if (!timer) timer = setTimeout(send, Math.max(0, PAUSE - (Date.now() - sent)));
+}
+
+function place(event) {
+  const box = canvas.getBoundingClientRect();
+  return [(event.clientX - box.left) * canvas.width / box.width, (event.clientY - box.top) * canvas.height / box.height];
+}
+
+function line(from, to) {
+  brush.strokeStyle = "#fff";
+  brush.lineWidth = 24;
+  brush.lineCap = brush.lineJoin = "round";
+  brush.beginPath();
+  brush.moveTo(...from);
+  brush.lineTo(...to);
+  brush.stroke();
+}
+
+canvas.addEventListener("pointerdown", (event) => {
+  event.preventDefault();
+  canvas.setPointerCapture(event.pointerId);
+  last = place(event);
+  line(last, last);
+  soon();
+});
+canvas.addEventListener("pointermove", (event) => {
+  if (!last) return;
+  for (const one of event.getCoalescedEvents?.() ?? [event]) {
+    const to = place(one);
+    line(last, to);
+    last = to;
+  }
+  soon();
+});
+for (const name of ["pointerup", "pointercancel"]) {
+  canvas.addEventListener(name, () => { if (last) { last = null; soon(); } });
+}
+element.querySelector(".dk-clear").addEventListener("click", () => {
+  wipe();
+  clearTimeout(timer);
+  timer = 0;
+  props.value = "";
+  trigger("input");
+});
+for (const example of element.querySelectorAll(".dk-examples button")) {
+  example.addEventListener("click", () => {
+    wipe();
+    brush.imageSmoothingEnabled = true;
+    brush.drawImage(example.querySelector("img"), 0, 0, canvas.width, canvas.height);
+    soon();
+  });
+}
+wipe();

@@ -1,0 +1,208 @@
+"""Several processes that train one network together: how they start, find each other, and end.
+
+`--devices N` starts N workers on this host; the process that was called watches over them. `torchrun` starts them
+itself, on any number of hosts. Either way a worker finds its place in torchrun's environment variables.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
+
+from decathlon.fit import Interrupted
+from decathlon.recipe import Recipe, UsageError, require
+
+PATIENCE = timedelta(minutes=10)  # for a process that is there, but does not answer; one that is gone is seen at once
+GRACE = 5  # seconds that the loser of a connection leaves to the process which failed to say why
+
+
+class Failed(RuntimeError):
+    """A worker failed: its error in one line."""
+
+
+def started() -> bool:
+    """Whether this process is one of several which a supervisor or torchrun has started."""
+    return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def count(devices: int) -> int:
+    """How many processes work together, on all hosts.
+
+    Raises:
+        UsageError: torchrun has started another number than `devices` asks for.
+    """
+    if not started():
+        return devices
+    world = int(os.environ["WORLD_SIZE"])
+    if devices not in (1, world):
+        raise UsageError(f"--devices {devices}: torchrun has started {world} processes; leave --devices out")
+    return world
+
+
+def check(strategy: str, devices: int, recipe: Recipe, pretraining: bool) -> None:
+    """Raise UsageError where these options cannot be had together."""
+    require("--devices", 1 <= count(devices) <= recipe.batch_size, f"from 1 to the batch size, {recipe.batch_size}")
+    if strategy == "fsdp":
+        require("--strategy", pretraining, "ddp: fsdp is for decathlon pretrain")
+        require("--devices", count(devices) > 1, "2 or more for --strategy fsdp")
+        require("--ema", recipe.ema == 0, "0 for --strategy fsdp, which keeps no average of the weights")
+        require("--optimizer.name", recipe.optimizer.name != "muon", "adamw or sgd for --strategy fsdp")
+
+
+def fabric(precision: Any, strategy: str = "ddp") -> Fabric:
+    """Connect this process to the others, where there are others.
+
+    Args:
+        precision: As the recipe says.
+        strategy: `ddp`, every process has all weights, or `fsdp`, each has its share of them.
+    """
+    world, here = (int(os.environ[name]) if started() else 1 for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    options: dict[str, Any] = {}
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of every process that arrives
+    if world > 1:
+        fsdp = ModelParallelStrategy(divide, data_parallel_size=world, tensor_parallel_size=1, timeout=PATIENCE)
+        how = fsdp if strategy == "fsdp" else DDPStrategy(timeout=PATIENCE)
+        options = {"strategy": how, "plugins": TorchElasticEnvironment()}
+    made = Fabric(accelerator="auto", devices=here, num_nodes=world // here, precision=precision, **options)
+    made.launch()
+    return made
+
+
+def divide(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    """Leave each process a share of every weight (FSDP, Zhao et al. 2023, arXiv:2304.11277); layers come together."""
+    from torch.distributed.fsdp import fully_shard
+
+    layers = [layer for each in model.modules() if isinstance(each, nn.ModuleList) for layer in each]
+    for part in (*layers, model):
+        fully_shard(part, mesh=mesh["data_parallel"])
+    return model
+
+
+def together(processes: int, work: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+    """Run `work(*args)` in several new processes at once.
+
+    When one of them fails, or is killed, the others are ended: at once where they wait for it, else within 30 s.
+    Ctrl-C and SIGTERM are handed on to them, and a supervisor that is killed takes them with it.
+
+    Args:
+        processes: How many.
+        work: A function that a fresh process can import, and that gives plain JSON data.
+        args: What it is called with.
+
+    Returns:
+        What it returned in the first process.
+
+    Raises:
+        Failed, Interrupted, UsageError: What the first process to fail says.
+    """
+    with tempfile.TemporaryDirectory(prefix="decathlon-") as place:
+        found = Path(place, "result.json")
+        port = _free_port()
+        logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it warns of whom it ends
+        os.environ.setdefault(
+            "TORCH_CPP_LOG_LEVEL", "FATAL"
+        )  # a lost connection says too little
+        workers = spawn(_worker, (processes, port, place, work, args), processes, join=False, daemon=False)
+        with _handed_on(workers.pids()) as asked:
+            try:
+                while not workers.join():
+                    pass
+            except ProcessExitedException as error:
+                if asked:
+                    raise Interrupted("interrupted before any training: nothing is kept") from None
+                how = f"was killed ({error.signal_name})" if error.signal_name else f"left with code {error.exit_code}"
+                raise Failed(f"process {error.error_index} of {processes} {how}") from None
+            except ProcessRaisedException as error:
+                raise _told(Path(place, f"{error.error_index}.json"), error.error_index, processes) from error
+        return dict(json.loads(found.read_text()))
+
+
+def _free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _worker(rank: int, processes: int, port: int, place: str, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """One of the workers of `together`."""
+    os.setpgrp()  # else a terminal's Ctrl-C would come twice: from it and from the supervisor
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GROUP_RANK": 0}
+    who = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    os.environ.update({name: str(value) for name, value in (where | who).items()})
+    try:
+        result = work(*args)
+    except Exception as error:
+        told = {"type": type(error).__name__, "text": " ".join(str(error).split())}
+        if lost(error):
+            told["text"] = farewell()
+        Path(place, f"{rank}.json").write_text(json.dumps(told))
+        raise
+    if rank == 0:
+        Path(place, "result.json").write_text(json.dumps(result))
+
+
+def _told(path: Path, rank: int, processes: int) -> Exception:
+    """The error of a worker, for the supervisor to raise."""
+    told = json.loads(path.read_text()) if path.exists() else {"type": "Exception", "text": "did not say why"}
+    for kind in (UsageError, Interrupted):
+        if told["type"] == kind.__name__:
+            return kind(told["text"])
+    return Failed(f"process {rank} of {processes} failed: {told['type']}: {told['text']}")
+
+
+@contextmanager
+def _handed_on(pids: list[int]) -> Iterator[list[int]]:
+    """Hand Ctrl-C and SIGTERM on to these processes; what has come is in the list."""
+    asked = list[int]()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def hand_on(number: int, frame: Any) -> None:
+        asked.append(number)
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def lost(error: BaseException) -> bool:
+    """Whether this process only lost its connection to one that failed."""
+    words = ("gloo", "NCCL", "monitoredBarrier")
+    return isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
+def farewell() -> str:
+    """Wait for the process that failed to be found first, since it knows why; then what this one can say."""
+    time.sleep(GRACE)
+    minutes = PATIENCE.total_seconds() / 60
+    return f"lost the connection to another process: it failed, was killed, or gave no answer for {minutes:g} minutes"

@@ -1,0 +1,254 @@
+"""The demo as a visitor has it, in a real browser: every tab answers, phones can read it, nobody else is asked.
+
+`DECATHLON_PICTURES=docs/pictures` makes the pictures of README and docs anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from demo_server import PATIENCE, ROOT, Demo
+from inputs import photo
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+TABS = ("Digits", "Things", "Pets", "Boxes", "Reviews")
+REVIEW = "The plot was dull, the acting terrible and the ending a waste of time."
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def draw_seven(page: Page) -> None:
+    """With the mouse, in two strokes of one line."""
+    canvas = page.locator(".dk-pad canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box
+    corners = [
+        (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in ((0.3, 0.2), (0.7, 0.2), (0.43, 0.85))
+    ]
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*corner, steps=8)
+    page.mouse.up()
+
+
+def example(page: Page, name: str, number: int = 0) -> None:
+    page.locator(f"#{name}-examples .gallery-item").nth(number).click()
+
+
+def use_digits(page: Page) -> None:
+    tab(page, "Digits")
+    draw_seven(page)
+    expect(page.locator("#digits [data-answer='7']")).to_have_count(3)
+    expect(page.locator("#walk img")).to_be_visible()
+
+
+def use_things(page: Page) -> None:
+    tab(page, "Things")
+    example(page, "things")
+    expect(page.locator("#things .dk-card")).to_have_count(2)
+
+
+def use_pets(page: Page) -> None:
+    tab(page, "Pets")
+    example(page, "pets")
+    expect(page.locator("#pets .dk-wipe")).to_be_visible()
+
+
+def use_boxes(page: Page) -> None:
+    tab(page, "Boxes")
+    example(page, "boxes", 1)
+    expect(page.locator("#boxes .dk-scene")).to_have_count(2)
+
+
+def use_reviews(page: Page) -> None:
+    tab(page, "Reviews")
+    page.locator("#review textarea").press_sequentially(REVIEW, delay=5)
+    expect(page.locator("#reviews .dk-text").first).to_have_text(REVIEW)
+
+
+USES: dict[str, Callable[[Page], None]] = {
+    "Digits": use_digits,
+    "Things": use_things,
+    "Pets": use_pets,
+    "Boxes": use_boxes,
+    "Reviews": use_reviews,
+}
+
+
+def test_a_digit_is_read_while_it_is_drawn(page: Page) -> None:
+    use_digits(page)
+    expect(page.locator("#digits figure img")).to_have_count(3)
+    assert "accuracy" in page.locator("#digits").inner_text()
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator("#digits .dk-empty")).to_be_visible()
+    expect(page.locator("#walk .dk-empty")).to_be_visible()
+
+
+def test_an_example_digit_is_read(page: Page) -> None:
+    page.locator("[data-digit='3']").click()
+    expect(page.locator("#digits [data-task='mnist-cnn']")).to_have_attribute("data-answer", "3")
+
+
+def test_a_walk_leads_between_two_digits(page: Page) -> None:
+    for place, digit in (("walk-from", "4"), ("walk-to", "9")):
+        field = page.locator(f"#{place} input")
+        field.fill(digit)
+        field.press("Enter")
+    expect(page.locator("#walk figcaption")).to_contain_text("from 4 to 9")
+
+
+def test_a_photo_is_uploaded_and_named(page: Page, tmp_path: Path) -> None:
+    tab(page, "Things")
+    page.locator("#things-photo input[type=file]").set_input_files(photo(tmp_path))
+    expect(page.locator("#things .dk-card")).to_have_count(2)
+    heat = page.locator("#things img.dk-heat")
+    expect(heat).to_be_visible()
+    assert heat.evaluate("image => image.complete && image.naturalWidth") > 100
+    assert "cifar10" in page.locator("#things").inner_text()
+
+
+def test_a_pet_is_cut_out_with_a_slider(page: Page) -> None:
+    use_pets(page)
+    assert page.locator("#pets .dk-answer").inner_text() != "pet on 0.0 % of the picture"
+    page.locator("#pets input[type=range]").fill("90")
+    assert page.locator("#pets .dk-wipe").evaluate("one => one.style.getPropertyValue('--cut')") == "90%"
+
+
+def test_boxes_stand_side_by_side_with_a_threshold(page: Page) -> None:
+    use_boxes(page)
+    expect(page.get_by_text("drawn scenes only")).to_be_visible()
+    seen = []
+    for threshold in ("0.05", "0.5", "0.95"):
+        page.locator("#boxes input[type=range]").fill(threshold)
+        seen.append(page.locator("#boxes .dk-box:visible").count())
+    assert seen == sorted(seen, reverse=True)
+    assert seen[0] > seen[1] > seen[2] or seen[1] > 0
+    told = page.locator("#boxes .dk-count").all_inner_texts()
+    assert sum(map(int, told)) == seen[-1]
+
+
+def test_a_review_is_read_and_its_words_are_marked(page: Page) -> None:
+    use_reviews(page)
+    roberta = page.locator("#reviews [data-task='imdb-roberta']")
+    expect(roberta).to_have_attribute("data-answer", "neg")
+    assert roberta.locator("mark.dk-for").count() > 0
+    example(page, "review", 3)
+    expect(page.locator("#reviews .dk-text").first).to_contain_text("Beautiful pictures")
+
+
+def test_text_of_a_review_stays_text(page: Page) -> None:
+    tab(page, "Reviews")
+    evil = 'Good film <img src=x onerror="window.hacked=1"> <script>window.hacked=1</script>'
+    page.locator("#review textarea").fill(evil)
+    expect(page.locator("#reviews .dk-text").first).to_have_text(evil)
+    assert page.evaluate("window.hacked") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("photo.png", b"this is text"), ("photo.jpg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("empty.png", b"")],
+)
+def test_a_wrong_file_gets_one_line(page: Page, tmp_path: Path, name: str, content: bytes) -> None:
+    tab(page, "Pets")
+    (tmp_path / name).write_bytes(content)
+    page.locator("#pets-photo input[type=file]").set_input_files(tmp_path / name)
+    toast = page.locator(".toast-body")
+    expect(toast.first).to_contain_text("picture")
+    assert "Traceback" not in page.content()
+    assert str(tmp_path) not in page.content()
+    use_pets(page)  # it lives on
+
+
+def test_an_error_is_one_line(page: Page) -> None:
+    tab(page, "Reviews")
+    page.locator("#review textarea").fill("12 … 的")
+    expect(page.locator("#reviews")).to_be_visible()
+    page.locator("#review textarea").fill("好的电影")
+    toast = page.locator(".toast-body").first
+    expect(toast).to_contain_text("holds no word")
+    title, cross, *lines = toast.inner_text().strip().splitlines()
+    assert (title, cross) == ("Error", "×")
+    assert len(lines) == 1
+
+
+def test_nothing_is_asked_of_another_host(browser: Browser, demo: Demo, tmp_path: Path) -> None:
+    """Every request of the page, in every tab: none leaves, and none is even tried and stopped by the policy."""
+    asked: list[str] = []
+    with browser.new_context() as context:
+        context.set_default_timeout(1000 * PATIENCE)
+        context.on("request", lambda request: asked.append(request.url))
+        context.add_init_script(
+            "window.stopped = []; addEventListener('securitypolicyviolation', e => window.stopped.push(e.blockedURI))"
+        )
+        page = context.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(demo.url)
+        for use in USES.values():
+            use(page)
+        tab(page, "Things")
+        page.locator("#things-photo input[type=file]").set_input_files(photo(tmp_path))
+        expect(page.locator("#things .dk-card")).to_have_count(2)
+        page.wait_for_load_state("networkidle")
+        stopped = page.evaluate("window.stopped")
+    here = urlsplit(demo.url).netloc
+    elsewhere = [url for url in asked if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).netloc != here]
+    assert len(asked) > 20
+    assert elsewhere == []
+    assert stopped == []
+    assert errors == []
+
+
+def test_the_page_is_tidy(page: Page) -> None:
+    text = page.locator("body").inner_text()
+    for clutter in ("Use via API", "Built with Gradio", "Settings", "Share"):
+        assert clutter not in text
+    assert page.title() == "decathlon"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_can_read_it(browser: Browser, demo: Demo, scheme: str) -> None:
+    with browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True) as context:
+        context.set_default_timeout(1000 * PATIENCE)
+        page = context.new_page()
+        page.goto(demo.url)
+        page.wait_for_selector(".dk-pad canvas")
+        for name, use in USES.items():
+            use(page)
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= 360, f"{name} is {wide} pixels wide"
+
+
+def test_pictures_of_the_page(browser: Browser, demo: Demo, tmp_path: Path) -> None:
+    folder = Path(ROOT, os.environ.get("DECATHLON_PICTURES") or tmp_path)
+    with browser.new_context(viewport={"width": 1000, "height": 700}) as context:
+        context.set_default_timeout(1000 * PATIENCE)
+        page = context.new_page()
+        page.goto(demo.url)
+        page.wait_for_selector(".dk-pad canvas")
+        for name, use in USES.items():
+            use(page)
+            page.mouse.move(2, 2)
+            page.wait_for_timeout(1500)  # until what fades in has done so
+            page.screenshot(path=folder / f"demo-{name.lower()}.png", full_page=True)
+    with browser.new_context(viewport={"width": 390, "height": 844}, device_scale_factor=1) as context:
+        context.set_default_timeout(1000 * PATIENCE)
+        page = context.new_page()
+        page.goto(demo.url)
+        page.wait_for_selector(".dk-pad canvas")
+        use_digits(page)
+        page.wait_for_timeout(1500)
+        page.screenshot(path=folder / "demo-phone.png", full_page=True)
+    for path in [*(folder / f"demo-{name.lower()}.png" for name in USES), folder / "demo-phone.png"]:
+        colours = Image.open(path).convert("RGB").getcolors(1 << 24)
+        assert colours is not None
+        assert len(colours) > 100, f"{path.name} is empty"

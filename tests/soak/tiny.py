@@ -1,0 +1,80 @@
+"""Data sets so small, and recipes so short, that a whole training takes about a second."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+
+from decathlon import train
+from decathlon.cli import run_command
+from decathlon.data import composed, drawn, drawn_scenes, mnist, source
+
+PARTS = {"train": 160, "test": 40}
+
+
+def digits(folder: Path) -> None:
+    """The sample's first digits, in MNIST's four files."""
+    data = mnist.load(source("sample"))
+    folder.mkdir()
+    for name, split, count in (("train", data.train, PARTS["train"]), ("t10k", data.test, PARTS["test"])):
+        mnist.write_idx(folder / f"{name}-images-idx3-ubyte", split.inputs[:count, 0].numpy())
+        mnist.write_idx(folder / f"{name}-labels-idx1-ubyte", split.targets[:count].numpy().astype(np.uint8))
+
+
+def pictures(folder: Path) -> None:
+    """Four drawn classes, as a folder each."""
+    draw = np.random.default_rng(0)
+    for split, count in PARTS.items():
+        for name in list(drawn.SHAPES)[:4]:
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count // 4):
+                drawn.picture(name, draw).save(folder / split / name / f"{number}.png")
+
+
+def reviews(folder: Path) -> None:
+    """Composed reviews in a tree like aclImdb's."""
+    draw = random.Random(0)
+    for split, count in PARTS.items():
+        for number in range(count):
+            path = folder / split / ("pos" if number % 2 else "neg") / f"{number}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(composed.compose(draw, bool(number % 2)))
+
+
+def scenes(folder: Path) -> None:
+    """Drawn scenes in VOC's layout."""
+    draw = np.random.default_rng(0)
+    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (folder / name).mkdir(parents=True)
+    for side, count in (("trainval", 14), ("test", 4)):
+        names = [f"{side}{number}" for number in range(count)]
+        for name in names:
+            picture, things = drawn_scenes.scene(draw)
+            picture.save(folder / "JPEGImages" / f"{name}.jpg")
+            (folder / "Annotations" / f"{name}.xml").write_text(drawn_scenes.annotation(name, things))
+        (folder / "ImageSets/Main" / f"{side}.txt").write_text("\n".join(names))
+
+
+# Of each task: who makes its data, and the options of its training.
+TASKS = {
+    "mnist-mlp": (digits, "--hidden 16 --batch-size 8 --epochs 10"),
+    "cifar10-skip": (pictures, "--white 4 --channels 4 8 8 --small-epochs 1 --batch-size 16 --epochs 3"),
+    "mnist-autoencoder": (digits, "--channels 4 8 8 --code 16 --labelled 60 --trees 8 --batch-size 32 --epochs 3"),
+    "imdb-textcnn": (
+        reviews,
+        "--least 1 --length 40 --vector 8 --filters 8 --vector-epochs 1 --batch-size 16 --epochs 6",
+    ),
+    "voc-faster-rcnn": (
+        scenes,
+        "--trunk small --min-size 60 --max-size 80 --anchors 16 22 --proposals 16 --regions 8 --batch-size 3 "
+        "--epochs 3",
+    ),
+}
+
+
+def without_plots(argv: list[str]) -> int:
+    """A command whose training draws no plots: they would take half of the time, and nothing of them is resumed."""
+    train.draw = lambda *args: None
+    return run_command(argv)

@@ -1,0 +1,72 @@
+"""Several processes learn as one does, and end together. All tasks, hosts, and more ways to die: tests/soak."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Command
+from safetensors.torch import load_file
+from several import PLAIN, lines, misbehaving
+
+
+def test_two_processes_learn_as_one(decathlon: Command) -> None:
+    """Each has half of every batch: the same losses, metrics and weights up to the order of float32 sums."""
+    assert decathlon(*PLAIN, "--out", "one").status == 0
+    two = decathlon(*PLAIN, "--out", "two", "--devices", "2", "--json")
+    assert two.status == 0, two.err
+    assert json.loads(two.out)["devices"] == 2
+    for one, other in zip(lines("one"), lines("two"), strict=True):
+        assert other["train"]["loss"] == pytest.approx(one["train"]["loss"], rel=1e-6)
+        assert other["validation"] == pytest.approx(one["validation"], rel=1e-5)
+    weights = [load_file(Path(run, "model.safetensors")) for run in ("one", "two")]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-5, atol=1e-6)
+    alone = json.loads(decathlon("evaluate", "two", "--json").out)
+    assert alone["metrics"] == json.loads(two.out)["metrics"], "one process counts the same examples"
+
+
+@pytest.mark.parametrize(("how", "rank", "says"), [("kill", 1, "process 1 of 2 was killed (SIGKILL)")])
+def test_a_process_that_dies_ends_the_run(how: str, rank: int, says: str) -> None:
+    found = misbehaving(how, rank, limit=60)
+    assert found.returncode == 1
+    assert found.stderr.strip().splitlines()[-1] == f"decathlon: {says}"
+    assert "Traceback" not in found.stderr
+    assert list(Path("run/checkpoint").glob("step-*.json")), "the checkpoint of the first epoch stays"
+    assert not Path("run/summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("train", "mnist-mlp", "--devices", "2", "--strategy", "fsdp"), "fsdp is for decathlon pretrain"),
+        (("pretrain", "imdb-roberta", "--strategy", "fsdp"), "--devices must be 2 or more"),
+        (("pretrain", "imdb-roberta", "--strategy", "fsdp", "--devices", "2", "--ema", "0.9"), "--ema must be 0"),
+        (
+            ("pretrain", "imdb-roberta", "--strategy", "fsdp", "--devices", "2", "--optimizer.name", "muon"),
+            "--optimizer.name must be adamw or sgd",
+        ),
+        (("train", "mnist-mlp", "--devices", "65"), "--devices must be from 1 to the batch size, 64"),
+    ],
+)
+def test_what_cannot_be_had_is_told_at_once(command: tuple[str, ...], says: str, decathlon: Command) -> None:
+    answer = decathlon(*command, "--data", "sample")
+    assert answer.status == 2
+    assert says in answer.error
+
+
+def test_torchrun_decides_how_many(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    answer = decathlon("train", "mnist-mlp", "--data", "sample", "--devices", "2")
+    assert answer.status == 2
+    assert "torchrun has started 4 processes" in answer.error
+
+
+def test_an_error_in_all_processes_is_told_once(decathlon: Command) -> None:
+    answer = decathlon(*PLAIN, "--out", "run", "--devices", "2", "--data-dir", "/proc/nowhere")
+    assert answer.status == 1
+    assert answer.err.count("decathlon: ") == 1
+    assert answer.error.startswith("decathlon: process ")
