@@ -182,10 +182,11 @@ def pax_bomb() -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT) + bytes(512)
 
 
-def test_sizes_that_lead_backwards_end(tmp_path: Path) -> None:
-    """CVE-2025-8194: a negative size had tarfile read the same header for ever."""
+@pytest.mark.parametrize("size", [b"\xff" * 10 + b"\xfc\x00", b"\x80" + b"\x7f" * 11], ids=["negative", "huge"])
+def test_sizes_that_lead_anywhere_end(size: bytes, tmp_path: Path) -> None:
+    """CVE-2025-8194 and CVE-2026-11972: tarfile reads the same header, or beyond the end, for ever."""
     info = bytearray(member("images/x", size=512).tobuf(tarfile.GNU_FORMAT))
-    info[124:136] = b"\xff" * 10 + b"\xfc\x00"  # -1024 in base 256
+    info[124:136] = size  # in base 256
     info[148:156] = b" " * 8
     info[148:156] = b"%06o\0 " % sum(info)
     path = tmp_path / "backwards.tar"

@@ -23,7 +23,10 @@ WORDS: dict[str, dict[str, str]] = {
     "exec(": {},
     "exec_module": {"own.py": "the user's own network: --model FILE.py, and run folders that the user trusts"},
     "__import__": {},
-    "import_module": {"recipe.py": "tasks by their id, which has to be one of those in the package", "portable.py": "our own modules"},
+    "import_module": {
+        "recipe.py": "tasks by their id, which has to be one of those in the package",
+        "portable.py": "our own modules",
+    },
     "os.system": {},
     "Popen": {},
     "subprocess.run": {"compare.py": "decathlon itself, no shell", "run.py": "git, fixed words, no shell"},
