@@ -6,10 +6,13 @@ Shared by tests/test_hostile.py (few examples), tests/soak/test_hostile.py (many
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
+import hashlib
 import io
 import json
 import pickle
+import shutil
 import signal
 import struct
 import tarfile
@@ -24,9 +27,10 @@ import torch
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save as to_safetensors
+from transformers import RobertaConfig, RobertaModel
 
-from decathlon import checkpoint, encoder, guard, pretrained, run, train
-from decathlon.data import annotations, cifar10, digit, imdb, mnist, pets, photo, pictures, words
+from decathlon import checkpoint, encoder, guard, pretrained, report, run, train
+from decathlon.data import annotations, cifar10, digit, imdb, mnist, pets, photo, pictures, pieces, voc, words
 from decathlon.recipe import from_dict, get_task
 
 ERRORS = (ValueError, OSError)  # FileNotFoundError and ConnectionError are among the latter
@@ -104,6 +108,7 @@ SUMMARY: dict[str, Any] = {
     **{"until_bar": False, "model": None, "encoder": None, "devices": 1, "peak_memory_mib": 3, "device": "cpu"},
     **{"hardware": "x", "threads": 1, "commit": None, "versions": {"torch": "2"}},
 }
+ENVIRONMENT = ("hardware", "device", "threads", "versions", "commit")
 STATE: dict[str, Any] = {"epoch": 1, "batch": 0, "step": 3, "train_seconds": 1.0, "seconds_to_bar": None}
 
 
@@ -249,9 +254,12 @@ def limited(size: int) -> Iterator[None]:
     assert most < MEMORY + 100 * size, f"{most:,} bytes for a file of {size:,}"
 
 
-def held(read: Callable[[], Any], well_formed: Callable[[Any], bool], named: str, size: int) -> bool:
-    """Whether it was read; asserts that it is then well-formed, and else that the one error names the file."""
-    with limited(size):
+def held(read: Callable[[], Any], well_formed: Callable[[Any], bool], named: str, size: int | None = None) -> bool:
+    """Whether it was read; asserts that it is then well-formed, and else that the one error names the file.
+
+    With the `size` of the file, time and memory are limited, too.
+    """
+    with contextlib.nullcontext() if size is None else limited(size):
         try:
             found = read()
         except ERRORS as error:
@@ -339,33 +347,6 @@ def mask(path: Path, official: bool) -> np.ndarray:
     return pets.read(pets.Pair("train", photo_, path, official))[1]
 
 
-def run_folder(path: Path) -> train.Loaded:
-    return train.load_run(path.parent)
-
-
-def good_run(loaded: train.Loaded) -> bool:
-    classes = loaded.config["meta"].get("classes", [])
-    scores = loaded.model(torch.zeros(1, 1, 28, 28)) if loaded.task.CARD.id == "mnist-mlp" else None
-    return scores is None or scores.shape == (1, len(classes))
-
-
-def checkpoint_at(path: Path) -> tuple[checkpoint.State, dict[str, torch.Tensor]] | None:
-    """The checkpoint whose tensors lie at `path`: their checksum is made to fit, as an attacker would."""
-    with contextlib.suppress(ValueError):
-        state = json.loads(path.with_suffix(".json").read_text())
-        state["sha256"] = checkpoint._sha256(path)
-        path.with_suffix(".json").write_text(json.dumps(state))
-    found = checkpoint.load(path.parent.parent, CONFIG["task"])
-    if found is None:
-        return None
-    model = train.load_run(path.parent.parent).model
-    return checkpoint.restore(found, model, model, [torch.optim.AdamW(model.parameters())])
-
-
-def good_state(found: tuple[checkpoint.State, dict[str, torch.Tensor]] | None) -> bool:
-    return found is None or (found[0].step >= 0 and found[0].epoch >= 0)
-
-
 def good_tensors(found: dict[str, torch.Tensor]) -> bool:
     return all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in found.items())
 
@@ -427,6 +408,192 @@ def readers() -> dict[str, Reader]:
     }
 
 
-def tokenizer_text() -> str:
-    """A small tokenizer.json."""
-    return (encoder.WEIGHTS / encoder.MINI / "tokenizer.json").read_text()
+# --- Folders of several files -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What is a folder to its reader.
+
+    Attributes:
+        files: Its files as they should be.
+        spoiled: Of some, strategies for other contents.
+        read: Reads the folder.
+        well_formed: Whether what was read is.
+    """
+
+    files: Callable[[], dict[str, bytes]]
+    spoiled: dict[str, st.SearchStrategy[bytes]]
+    read: Callable[[Path], Any]
+    well_formed: Callable[[Any], bool]
+
+    def holds(self, data: st.DataObject, folder: Path) -> bool:
+        """Assert the property with one file spoiled; whether it was read."""
+        contents = self.files()
+        name = data.draw(st.sampled_from(sorted(self.spoiled)))
+        contents[name] = data.draw(self.spoiled[name])
+        for one, content in contents.items():
+            (folder / one).parent.mkdir(parents=True, exist_ok=True)
+            (folder / one).write_bytes(content)
+        before = listing(folder)
+        size = sum(map(len, contents.values()))
+        read = held(lambda: self.read(folder), self.well_formed, folder.name, size)
+        assert listing(folder) == before, "something was written"
+        shutil.rmtree(folder)
+        return read
+
+
+def run_files() -> dict[str, bytes]:
+    """A finished run, with a checkpoint."""
+    weights = mlp_weights()
+    packed = to_safetensors({f"model/{name}": tensor for name, tensor in weights.items()})
+    state = STATE | {"task": CONFIG["task"], "sha256": hashlib.sha256(packed).hexdigest()}
+    return {
+        "config.json": json.dumps(CONFIG).encode(),
+        "model.safetensors": to_safetensors(weights),
+        "summary.json": json.dumps(SUMMARY).encode(),
+        "environment.json": json.dumps({name: SUMMARY[name] for name in ENVIRONMENT}).encode(),
+        "metrics.jsonl": b'{"epoch": 1, "train": {"loss": 0.5}, "validation": {"accuracy": 0.5, "loss": 0.1}}\n',
+        "checkpoint/step-00000003.safetensors": packed,
+        "checkpoint/step-00000003.json": json.dumps(state).encode(),
+    }
+
+
+def good_run(loaded: train.Loaded) -> bool:
+    """Whether the network answers; of the other tasks that a config may name, it is enough that they are built."""
+    if loaded.task.CARD.id != "mnist-mlp":
+        return True
+    with torch.no_grad():
+        return loaded.model(torch.zeros(1, 1, 28, 28)).shape == (1, len(loaded.config["meta"]["classes"]))
+
+
+def checkpoint_of(folder: Path) -> checkpoint.State | None:
+    """The state of the last checkpoint, put into a network. Its checksum is right, as a forger would make it."""
+    (path,) = (folder / "checkpoint").glob("*.json")
+    content = path.read_bytes()
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        state = json.loads(content)
+        state["sha256"] = hashlib.sha256(path.with_suffix(".safetensors").read_bytes()).hexdigest()
+        path.write_text(json.dumps(state))
+    found = checkpoint.load(folder, CONFIG["task"])
+    path.write_bytes(content)
+    if found is None:
+        return None
+    model = train.load_run(folder).model
+    return checkpoint.restore(found, model, model, [torch.optim.AdamW(model.parameters())])[0]
+
+
+def good_state(state: checkpoint.State | None) -> bool:
+    return state is None or min(state.step, state.epoch, state.batch, state.train_seconds) >= 0
+
+
+def page(folder: Path) -> str:
+    """The report of a run folder, as `decathlon report` writes it, but taken back."""
+    place = folder / "report.html"
+    with guard.reading(folder):
+        report.write(folder, guard.summary(folder / "summary.json"))
+    text = place.read_text()
+    place.unlink()
+    return text
+
+
+def tree_files() -> dict[str, bytes]:
+    """Reviews as aclImdb has them."""
+    names = [f"{side}/{kind}/{n}.txt" for side in ("train", "test") for kind in ("neg", "pos") for n in range(3)]
+    return {name: f"a film, {name}".encode() for name in names}
+
+
+def encoder_files() -> dict[str, bytes]:
+    """A tiny encoder."""
+    tokenizer = pieces.choose(["a film of which nobody has heard", "a bad film"], 280)
+    shape = {"vocab_size": 280, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = RobertaConfig(**shape, intermediate_size=8, max_position_embeddings=20, type_vocab_size=1)
+    weights = RobertaModel(config, add_pooling_layer=False).state_dict()
+    return {
+        "config.json": json.dumps(config.to_diff_dict() | {"model_type": "roberta"}).encode(),
+        "model.safetensors": to_safetensors(weights, {"format": "pt"}),
+        "tokenizer.json": tokenizer.to_str().encode(),
+    }
+
+
+def read_encoder(folder: Path) -> tuple[encoder.Encoder, torch.Tensor]:
+    found = encoder.find(str(folder), 10, (), "mean", download=False)
+    return found, encoder.vectors(found, ["a film", "nobody"])
+
+
+def pets_files() -> dict[str, bytes]:
+    """A tree as Oxford-IIIT Pet has it."""
+    names = ["a_1", "a_2", "a_3", "b_1"]
+    pictures_ = {f"images/{name}.jpg": image("JPEG") for name in names}
+    masks = {f"annotations/trimaps/{name}.png": mask_bytes("L", 3) for name in names}
+    lists = {"annotations/trainval.txt": b"a_1 1 1 1\na_2 1 1 1\na_3 1 1 1\n", "annotations/test.txt": b"b_1 1 1 1\n"}
+    return pictures_ | masks | lists
+
+
+def voc_files() -> dict[str, bytes]:
+    """A tree as PASCAL VOC has it."""
+    names = ["1", "2", "3"]
+    made = {f"Annotations/{name}.xml": XML.encode() for name in names}
+    made |= {f"JPEGImages/{name}.png": image() for name in names}
+    return made | {"ImageSets/Main/trainval.txt": b"1\n2\n", "ImageSets/Main/test.txt": b"3\n"}
+
+
+def read_voc(folder: Path) -> Any:
+    return voc.read_voc(voc.lists(folder, ()), ())
+
+
+@functools.cache
+def folders() -> dict[str, Folder]:
+    """All of them."""
+    config, tensors_ = run_files(), encoder_files()
+    checkpoint_json = next(name for name in config if name.startswith("checkpoint") and name.endswith("json"))
+    checkpoint_tensors = checkpoint_json.replace("json", "safetensors")
+    run_parts = {"config.json": spoiled_json(CONFIG), "model.safetensors": spoiled_bytes(config["model.safetensors"])}
+    return {
+        "run": Folder(run_files, run_parts, train.load_run, good_run),
+        "checkpoint": Folder(
+            run_files,
+            {
+                checkpoint_json: spoiled_json(json.loads(config[checkpoint_json])),
+                checkpoint_tensors: spoiled_bytes(config[checkpoint_tensors]),
+            },
+            checkpoint_of,
+            good_state,
+        ),
+        "page": Folder(
+            run_files,
+            {
+                "config.json": spoiled_json(CONFIG),
+                "summary.json": spoiled_json(SUMMARY),
+                "environment.json": spoiled_json(json.loads(config["environment.json"])),
+                "metrics.jsonl": spoiled_json(json.loads(config["metrics.jsonl"])),
+            },
+            page,
+            lambda text: "<script>x" not in text,
+        ),
+        "aclimdb": Folder(
+            tree_files, {"train/neg/0.txt": spoiled_text("a film")}, lambda f: imdb.tree(f, "x"), good_texts
+        ),
+        "encoder": Folder(
+            encoder_files,
+            {
+                "config.json": spoiled_json(json.loads(tensors_["config.json"])),
+                "model.safetensors": spoiled_bytes(tensors_["model.safetensors"]),
+                "tokenizer.json": spoiled_json(json.loads(tensors_["tokenizer.json"])),
+            },
+            read_encoder,
+            lambda found: found[1].shape == (2, found[0].values),
+        ),
+        "pets": Folder(
+            pets_files,
+            {"annotations/trainval.txt": spoiled_text("a_1 1 1 1\na_2 1 1 1\na_3 1 1 1\n")},
+            lambda f: pets.decode(pets.listed(f), 16),
+            lambda found: found["photos"].shape == (len(found["places"]), 3, 16, 16),
+        ),
+        "voc": Folder(
+            voc_files,
+            {"ImageSets/Main/trainval.txt": spoiled_text("1\n2\n"), "Annotations/1.xml": spoiled_text(XML)},
+            read_voc,
+            lambda found: len(found[1]) > 0 and all(map(good_boxes, found[0]["train"])),
+        ),
+    }

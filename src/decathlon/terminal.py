@@ -40,7 +40,7 @@ def table(rows: list[dict[str, Any]]) -> None:
     """Print rows of text, a column a key."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0] if rows else ():
-        grid.add_column(name)
+        grid.add_column(Text(shown(name)))
     for row in rows:
         grid.add_row(*(Text(shown(value)) for value in row.values()))  # no str: rich takes [x] in it for markup
     Console(width=None if sys.stdout.isatty() else 200).print(grid)

@@ -113,7 +113,7 @@ def resumed(task: Task, options: Options) -> tuple[Path, Recipe, Options]:
     kept = {name: value for name, value in config["options"].items() if name in vars(options)}
     if kept["model"]:
         guard.own_code(folder / "model.py")
-    recipe = recipe_of(task, config, folder)
+    _, recipe = described(config, folder)
     told = {"resume": options.resume, "dry_run": options.dry_run, "data_dir": options.data_dir or kept["data_dir"]}
     return folder, recipe, Options(**(kept | told))
 
@@ -131,10 +131,11 @@ def base_recipe(task: Task, data: str) -> Recipe:
     return task.sample_recipe() if data == "sample" else task.recipe()
 
 
-def recipe_of(task: Task, config: dict[str, Any], folder: Path) -> Recipe:
-    """The recipe that a run's config.json holds. Raises ValueError, naming it, for one that no training has written."""
+def described(config: dict[str, Any], folder: Path) -> tuple[Task, Recipe]:
+    """Task and recipe that a run's config.json tells. Raises ValueError, naming it, for what no training writes."""
     try:
-        return from_dict(base_recipe(task, config["options"]["data"]), config["recipe"])
+        task = get_task(config["task"])
+        return task, from_dict(base_recipe(task, config["options"]["data"]), config["recipe"])
     except ValueError as error:
         raise ValueError(f"{folder / 'config.json'} is damaged: {error}") from None
 
@@ -313,8 +314,7 @@ def load_run(folder: Path) -> Loaded:
         ValueError: It is damaged.
     """
     config = guard.config(folder)
-    task, options = get_task(config["task"]), config["options"]
-    recipe = recipe_of(task, config, folder)
+    (task, recipe), options = described(config, folder), config["options"]
     weights = run.load_weights(folder / "model.safetensors")
     function = options["model"] and options["model"].rpartition(":")[2]
     network = load_network(f"{guard.own_code(folder / 'model.py')}:{function}") if function else None

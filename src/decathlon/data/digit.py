@@ -16,7 +16,8 @@ from decathlon.data import files
 SIDE, BOX = 28, 20  # MNIST: the digit is scaled into 20×20 and its centre of mass put into the middle of 28×28
 MAX_PIXELS = 50_000_000
 # Pillow knows many more, which nobody needs here: EPS for one starts Ghostscript, an icon's header lies about its size.
-FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
+Image.init()  # else it would not know which it knows
+FORMATS = tuple(kind for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF") if kind in Image.OPEN)
 ORIENTATION = 0x0112  # of EXIF
 READING = (
     "grey; dark on bright is inverted; stretched to 0..255; cropped to the ink (above 64), its longer side scaled to "

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 MOST = 1 << 30  # bytes that are read of one file, packed or not
+ENDS = 100  # times that an archive may be asked for more after its end
 NAME = 200  # characters of a class's name: tables of names are as wide as the longest
 
 
@@ -77,7 +78,7 @@ class Bounded:
     """A file of which at most so many bytes are read, whatever it claims: what is unpacked can be a bomb."""
 
     def __init__(self, file: Any, most: int, path: Path) -> None:
-        self.file, self.left, self.path = file, most, path
+        self.file, self.left, self.path, self.ends = file, most, path, 0
 
     def read(self, size: int) -> bytes:
         """The next bytes, as many as `size` or fewer. Raises ValueError beyond the bound."""
@@ -85,6 +86,9 @@ class Bounded:
         self.left -= len(found)
         if self.left < 0:
             raise Refused(f"{self.path} unpacks to more bytes than its like has: a bomb, or another archive")
+        self.ends += not found
+        if self.ends > ENDS:  # tarfile would go on, for as long as a header says
+            raise Refused(f"{self.path} is damaged or cut short: it ends within a file")
         return found
 
 
@@ -96,6 +100,7 @@ def members(path: Path, most: int, count: int) -> Iterator[tuple[str, IO[bytes]]
     """The plain files of a tar archive, gzipped or not, one after the other, each to be read before the next.
 
     It is read as a stream, never sought in: sizes that lead backwards (CVE-2025-8194) cannot make it go round for ever.
+    Nor can those beyond its end (CVE-2026-11972): `Bounded` sees to that.
 
     Args:
         path: The archive.

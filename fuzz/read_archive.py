@@ -1,0 +1,12 @@
+"""Fuzz the reader of CIFAR-10's archive: python fuzz/read_archive.py -max_total_time=60."""
+
+import sys
+from pathlib import Path
+
+import atheris
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+with atheris.instrument_imports(include=["decathlon", "defusedxml"]):
+    import fuzzing
+
+fuzzing.run("archive")

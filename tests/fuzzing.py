@@ -1,0 +1,68 @@
+"""Runs one reader under atheris (libFuzzer): the coverage of decathlon's own lines says which input to change next."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris
+import hostile
+
+LIMITS = ("-timeout=20", "-rss_limit_mb=3000", "-print_final_stats=1", "-max_len=20000")
+
+
+def seeds() -> dict[str, list[bytes]]:
+    """Files as they should be, for each reader: what is changed first."""
+    run_files = hostile.run_files()
+    return {
+        "xml": [hostile.XML.encode()],
+        "idx": [hostile.idx(3, 4, 5), hostile.idx(0, 2, 2)],
+        "csv": [hostile.CSV.encode()],
+        "jsonl": [hostile.JSONL.encode()],
+        "coco": [json.dumps(hostile.COCO).encode()],
+        "pickle": [hostile.batch(protocol=protocol) for protocol in (0, 2, 4, 5)],
+        "archive": [hostile.archive(packed=False)],
+        "config": [run_files["config.json"]],
+        "checkpoint": [run_files["checkpoint/step-00000003.safetensors"]],
+    }
+
+
+def attempt(name: str, place: Path) -> Callable[[bytes], None]:
+    """What is tried with each input: the property of tests/hostile.py; libFuzzer limits time and memory."""
+    if name in ("config", "checkpoint"):
+        whole = hostile.run_files()
+        folder = hostile.folders()["run" if name == "config" else "checkpoint"]
+        spoiled = "config.json" if name == "config" else "checkpoint/step-00000003.safetensors"
+        for one, content in whole.items():
+            (place / one).parent.mkdir(parents=True, exist_ok=True)
+            (place / one).write_bytes(content)
+
+        def once(data: bytes) -> None:
+            (place / spoiled).write_bytes(data)
+            hostile.held(lambda: folder.read(place), folder.well_formed, place.name)
+
+        return once
+    reader = hostile.readers()[name]
+    (place / "photo.png").write_bytes(hostile.image())
+
+    def each(data: bytes) -> None:
+        (place / reader.name).write_bytes(data)
+        hostile.held(lambda: reader.read(place / reader.name), reader.well_formed, reader.name)
+
+    return each
+
+
+def run(name: str) -> None:
+    """Fuzz the named reader with the options of the command line; what is found is kept for the next time."""
+    place = Path(tempfile.mkdtemp(prefix="decathlon-fuzz-"))
+    corpus = Path(tempfile.gettempdir(), "decathlon-corpus", name)
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, content in enumerate(seeds()[name]):
+        (corpus / f"seed-{number}").write_bytes(content)
+    options = [limit for limit in LIMITS if not any(word.startswith(limit.partition("=")[0]) for word in sys.argv)]
+    artifacts = f"-artifact_prefix={place}/"
+    atheris.Setup([sys.argv[0], *options, artifacts, *sys.argv[1:], str(corpus)], attempt(name, place))
+    atheris.Fuzz()
