@@ -474,13 +474,16 @@ def checkpoint_of(folder: Path) -> checkpoint.State | None:
     with contextlib.suppress(ValueError, TypeError, RecursionError):
         state = json.loads(content)
         state["sha256"] = hashlib.sha256(path.with_suffix(".safetensors").read_bytes()).hexdigest()
+        state.pop("seal", None)
         path.write_text(json.dumps(state))
     found = checkpoint.load(folder, CONFIG["task"])
     path.write_bytes(content)
     if found is None:
         return None
     model = train.load_run(folder).model
-    return checkpoint.restore(found, model, model, [torch.optim.AdamW(model.parameters())])[0]
+    state, _ = checkpoint.restore(found, model, model)
+    checkpoint.restore_optimizers(found, [torch.optim.AdamW(model.parameters())])
+    return state
 
 
 def good_state(state: checkpoint.State | None) -> bool:
