@@ -119,9 +119,7 @@ def together(processes: int, work: Callable[..., dict[str, Any]], *args: Any) ->
         found = Path(place, "result.json")
         port = _free_port()
         logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it warns of whom it ends
-        os.environ.setdefault(
-            "TORCH_CPP_LOG_LEVEL", "FATAL"
-        )  # a lost connection says too little
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # a lost connection says too little
         workers = spawn(_worker, (processes, port, place, work, args), processes, join=False, daemon=False)
         with _handed_on(workers.pids()) as asked:
             try:
