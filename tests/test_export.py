@@ -128,12 +128,10 @@ def test_the_deciding_words_come_out_of_the_file(task_id: str, made: Made, decat
     assert any(weights.values())
 
 
-@every_task
+@pytest.mark.parametrize("task_id", [name for name in task_ids() if name not in DETECTORS])
 def test_batches_of_any_size(task_id: str, made: Made) -> None:
     """Two sizes of batch, and for texts two lengths, the shorter text filled up, against PyTorch."""
     run, file, _ = made
-    if task_id in DETECTORS:
-        pytest.skip("one picture at a time")
     graph, network = loaded_graph(run), open_file(file, get_task(task_id)).network
     for count, longer in ((1, 0), (5, 3)):
         shape = (count, *graph.example.shape[1:]) if graph.example.is_floating_point() else (count, 9 + longer)
