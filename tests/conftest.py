@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from misbehaving import Server, serving
+from bad_server import Server, serving
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bit-for-bit promises are for the CPU
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in decathlon.__main__
@@ -47,6 +47,7 @@ def workplace(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """Every test runs in a folder of its own, and finds no data but what it makes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DECATHLON_DATA", str(cache))
+    monkeypatch.setattr(os, "fsync", lambda number: None)  # no test cuts the power: thousands of files need not wait
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
 
 

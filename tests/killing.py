@@ -22,9 +22,8 @@ from typing import Any
 import torch
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["pytest", "decathlon.cli", "decathlon.train", "decathlon.data.pictures", "matplotlib.pyplot", "sklearn.ensemble"]
-)
+PRELOADED = ["pytest", "decathlon.checkpoint", "decathlon.encoder", "decathlon.data.pictures"]
+FORKS.set_forkserver_preload(PRELOADED)
 OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 
 
@@ -62,7 +61,7 @@ def attempt(
         args: What to give to it.
         folder: Whose files count.
         before: Kill it just before this operation, from 0.
-        torn: And cut the file of that operation to half, as if the kill had come while it was written.
+        torn: And where it is on a file in the making, cut that to half, as if the kill had come while it was written.
         after: Kill it after so many seconds of work.
     """
     ours, theirs = FORKS.Pipe()
@@ -117,7 +116,7 @@ def _child(
             if str(path).startswith(folder):
                 if len(done) == before:
                     watching = False  # what follows is an operation, too
-                    if torn and path.is_file():
+                    if torn and path.suffix == ".part" and path.exists():
                         os.truncate(path, path.stat().st_size // 2)
                     os.kill(os.getpid(), signal.SIGKILL)
                 done.append(f"{event} {str(path).removeprefix(folder).lstrip('/')}")

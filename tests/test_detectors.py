@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import urllib.error
 from collections.abc import Callable
 from dataclasses import replace
@@ -198,14 +199,15 @@ def test_a_file_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("weights", ["coco", "imagenet"])
 @pytest.mark.parametrize("task_id", TASKS)
-def test_no_network_is_said_with_the_way_out(task_id: str, weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(url: str, **options: Any) -> None:
-        assert options["weights_only"]
-        assert options["check_hash"]
-        raise urllib.error.URLError("no route")
+def test_no_network_is_said_with_the_way_out(
+    task_id: str, weights: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def offline(request: Any, timeout: float) -> None:
+        raise urllib.error.URLError(socket.gaierror("no route"))
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
-    with pytest.raises(ConnectionError, match=rf"--weights {weights}: https://.*--weights none.*--weights FILE"):
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(ConnectionError, match=rf"--weights {weights}: .*https://.*--weights none.*--weights FILE"):
         pretrained_model(task_id, list(voc.CLASSES), weights)
 
 

@@ -37,7 +37,7 @@ def test_commands_exist(page: Path) -> None:
         words = shlex.split(line, comments=True)
         if words and words[0].endswith("decathlon"):
             assert words[1] in COMMANDS, line
-            if words[1] in ("train", "predict"):
+            if words[1] in ("train", "predict", "export"):
                 assert words[2] in (*task_ids(), EXAMPLE), line
         elif words and words[0] == "make":
             assert f"\n{words[1]}: " in (ROOT / "Makefile").read_text(), line
@@ -71,6 +71,8 @@ def test_the_example_task_works(tmp_path: Path, decathlon: Command, monkeypatch:
         assert summary["broken_rules"] == []
         assert json.loads(decathlon("evaluate", "run", "--json").out)["value"] == summary["value"]
         assert decathlon("predict", EXAMPLE, digit(tmp_path), "--run", "run").status == 0
+        assert decathlon("export", EXAMPLE, "--run", "run").status == 0
+        assert decathlon("predict", EXAMPLE, digit(tmp_path), "--onnx", f"{EXAMPLE}.onnx").status == 0
     finally:
         sys.modules.pop("decathlon.tasks.mnist_linear", None)
 

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from bad_server import Server, serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from killing import attempt
-from misbehaving import Server, serving
 from torchvision.models import MobileNet_V3_Large_Weights, ResNet50_Weights, detection
 
 from decathlon import pretrained

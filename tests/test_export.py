@@ -202,6 +202,8 @@ def test_it_is_checked_on_the_inputs_you_name(whole: Whole, decathlon: Command, 
     assert done.status == 0, done.err
     assert json.loads(done.out)["checked_on"] == "1 given inputs"
     assert "no such file" in decathlon("export", "mnist-mlp", "none.png", "--run", whole[0]).error
+    done = decathlon("export", "mnist-mlp", Path(example).name, Path(example).name, "--run", whole[0])
+    assert "checked on 2 given inputs" in done.out
 
 
 # --- What goes wrong --------------------------------------------------------------------------------------------------
@@ -246,6 +248,7 @@ def test_without_the_extra_it_says_what_to_install(
         (("export", "mnist-mlp", "--run", "nowhere"), 1, "nowhere is no run folder"),
         (("export", "mnist-mlp", "--run", "RUN", "--out", "."), 2, "give a file in a folder that is there"),
         (("export", "mnist-mlp", "--run", "RUN", "--out", "no/where.onnx"), 2, "give a file in a folder"),
+        (("export", "mnist-mlp", "-", "--run", "RUN"), 2, "not standard input"),
         (("export", "mnist-cnn", "--run", "RUN"), 2, "is a run of mnist-mlp, not of mnist-cnn"),
         (("predict", "mnist-mlp", "x.png", "--onnx", "none.onnx"), 1, "none.onnx: no such file"),
         (("predict", "mnist-mlp", "x.png", "--onnx", "FILE", "--run", "RUN"), 2, "give one of them"),
@@ -390,7 +393,7 @@ def test_difference_by_hand() -> None:
     one, other = [[0, 0, 10, 10], [5, 5, 20, 20]], [0.5, 0.4]
     assert export.difference(rows(one, other), rows(one[::-1], other[::-1]), export.DETECTIONS) == 0
     assert export.difference(rows(one, other), rows(one[:1], other[:1]), export.DETECTIONS) == float("inf")
-    assert export.difference(rows(one, other), rows([one[0]] * 2, other), export.DETECTIONS) == pytest.approx(0.5)
+    assert export.difference(rows(one, other), rows([one[0]] * 2, other), export.DETECTIONS) == pytest.approx(1)
     assert export.difference(rows([], []), rows([], []), export.DETECTIONS) == 0
     values = [np.array([[1.0, 20.0]])]
     assert export.difference(values, [values[0] + 0.2], ("scores",)) == pytest.approx(0.2 / 20.2)

@@ -285,5 +285,9 @@ def test_official_is_unpacked_once_and_safely(
         tar.addfile(info, io.BytesIO(b"x"))
     answer = decathlon("train", "imdb-textcnn", "--data-dir", evil)
     assert answer.status == 1
+    assert "its checksum is wrong; delete it and run again" in answer.error
+    monkeypatch.setattr(imdb, "MD5", download.md5(evil / "aclImdb_v1.tar.gz"))
+    answer = decathlon("train", "imdb-textcnn", "--data-dir", evil)
+    assert answer.status == 1
     assert "outside" in answer.error
     assert not (tmp_path / "outside.txt").exists()

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bad_server import Server
 from conftest import Command
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from misbehaving import Server
 
 from decathlon.data import download, mnist, sample, source
 

@@ -117,10 +117,10 @@ def save(folder: Path, tensors: dict[str, Tensor], state: State, task_id: str) -
 
 
 def forget(folder: Path, step: int) -> None:
-    """Drop what is later than this step: it is damaged, and must not be counted among the last two again."""
+    """Drop all but the last two up to this step: a later one is damaged, and must not be one of the last two again."""
     place = folder / "checkpoint"
     if place.is_dir():
-        _keep(place, [path for path in place.glob("step-*.json") if path.stem <= f"step-{step:08d}"])
+        _keep(place, sorted(path for path in place.glob("step-*.json") if path.stem <= f"step-{step:08d}")[-2:])
 
 
 def _keep(place: Path, kept: list[Path]) -> None:

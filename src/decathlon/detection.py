@@ -193,7 +193,7 @@ def shown(output: Target, threshold: float) -> Target:
 
     Measures take all detections; there a thing may have several names, each as sure as it is.
     """
-    sure = output["scores"] >= threshold
+    sure = (output["scores"] >= threshold) & (output["labels"] > 0)  # RetinaNet has a score for the ground, too
     kept = nms(output["boxes"][sure], output["scores"][sure], ALIKE)  # the surest first
     return {name: output[name][sure][kept] for name in ("boxes", "labels", "scores")}
 
@@ -208,7 +208,7 @@ def seen(model: nn.Module, pixels: Tensor) -> Target:
     high, wide = pixels.shape[1:]
     canvas, size = letterboxed(to_float(pixels), model.told("shorter"), model.told("size")[0], model.told("fill"))
     boxes, labels, scores = model(canvas)
-    if len(labels) and not 1 <= int(labels.min()) <= int(labels.max()) < len(model.facts["labels"]):
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(model.facts["labels"]):
         raise ValueError("the file is damaged: it gives labels that have no name")
     boxes = boxes * torch.tensor([wide / size[1], high / size[0]] * 2)
     return {"boxes": clip_boxes_to_image(boxes, (high, wide)), "labels": labels, "scores": scores}

@@ -51,13 +51,13 @@ def export(folder: Path, out: Path, inputs: list[str]) -> dict[str, Any]:
     loaded = load_run(folder)
     graph = loaded.task.graph(loaded.model, loaded.recipe, loaded.config["meta"])
     out = out.resolve()
-    inputs = [str(Path(given).resolve()) if Path(given[:255]).exists() else given for given in inputs]
+    if "-" in inputs:
+        raise UsageError("export asks for its inputs twice: give files or texts, not standard input")
+    inputs = [str(Path(given).resolve()) if len(given) < 256 and Path(given).is_file() else given for given in inputs]
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as place:  # on the same disk, to be moved
         made = write(graph, entries(loaded, graph, folder), Path(place, out.name))
-        with tempfile.TemporaryDirectory() as scratch, inside(Path(scratch)):  # `predict` may write pictures
-            what = "given inputs"
-            if not inputs:
-                inputs, what = examples(loaded, Path(scratch))
+        with tempfile.TemporaryDirectory() as scratch:
+            inputs, what = (inputs, "given inputs") if inputs else examples(loaded, Path(scratch))
             found = check(graph, loaded, made[0], inputs)
         for path in made:
             path.replace(out.with_name(path.name))
@@ -194,9 +194,9 @@ def check(graph: Graph, loaded: Loaded, path: Path, inputs: list[str]) -> dict[s
     furthest = float(np.max([difference(given, theirs.run(values), graph.outputs) for values, given in seen]))
     if not furthest <= TOLERANCE:  # what is no number is no small one
         raise RuntimeError(f"the file differs from PyTorch by {furthest:.2g}, more than {TOLERANCE:g}; nothing is left")
-    for given, one, other in zip(inputs, *answers, strict=True):
+    for one, other in zip(*answers, strict=True):
         if not alike(one, other):
-            raise RuntimeError(f"the file answers {one} to {given[:80]!r}, PyTorch {other}; nothing is left")
+            raise RuntimeError(f"the file answers {one}, and PyTorch {other}; nothing is left")
     values = seen[0][0]
     return {
         "input": {"name": graph.input, "shape": list(values.shape), "type": str(values.dtype)},
@@ -211,7 +211,7 @@ def check(graph: Graph, loaded: Loaded, path: Path, inputs: list[str]) -> dict[s
 
 
 def asked(opened: Opened, network: Session, inputs: list[str]) -> list[dict[str, Any]]:
-    """The answers of `predict`, and the pictures that it writes in a folder of their own."""
+    """The answers of `predict`; the pictures that it may write go into a folder of their own."""
     with tempfile.TemporaryDirectory() as folder, inside(Path(folder)):
         return opened.task.predict(network, inputs, opened.recipe, opened.meta)
 

@@ -16,6 +16,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -58,7 +59,8 @@ def new_folder(task_id: str, seed: int, out: str | None) -> Path:
                 raise FileExistsError(f"{folder} is a file, not a folder") from None
             number += 1
             folder = folder.with_name(f"{name}-{number}")
-    write_text(folder / "probe", "").unlink()  # finds an unwritable or full disk before any work
+    with writing.told(folder), writing.scratch(folder / "probe") as part:
+        part.write_bytes(bytes(1 << 16))  # finds an unwritable or full disk before any work
     return folder
 
 
@@ -165,7 +167,8 @@ def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
         try:
             save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, part)
         except SafetensorError as error:
-            raise OSError(str(error)) from None
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(*((int(number[1]), os.strerror(int(number[1]))) if number else (str(error),))) from None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ import tiny
 from killing import Outcome, attempt
 
 RANDOM, WRITING, REAL = 30, 20, 5  # kills a task: at any moment, amid checkpoints, of the real command line
+AGAIN = 0.2  # the part of the resumed runs that is killed once more
 KEPT = ("value", "metrics", "epochs", "steps", "seconds_to_bar")  # of the summary: the rest is time and memory
 
 pytestmark = pytest.mark.parametrize("task_id", tiny.TASKS)
@@ -70,13 +71,15 @@ def test_killed_trainings_go_on(task_id: str, whole: tuple[tuple[bytes, bytes, s
     plans: list[dict[str, float | bool | None]] = [
         {"before": number, "torn": draw.random() < 0.5} for number in draw.sample(writing, WRITING)
     ]
-    kills = 0
+    kills = second = 0
     while kills < RANDOM + WRITING:
         plan = plans[kills] if kills < len(plans) else {"after": draw.uniform(0, reference.seconds)}
         folder = tmp_path / f"run{kills}"
         killed = run(task_id, folder, **plan)
         if killed.killed:
             hits[where(folder)] += 1
+            if draw.random() < AGAIN:
+                second += run(task_id, folder, after=draw.uniform(0, reference.seconds)).killed
             done = run(task_id, folder)
             assert done.value == 0, (plan, done.said)
             kills += 1
@@ -86,7 +89,8 @@ def test_killed_trainings_go_on(task_id: str, whole: tuple[tuple[bytes, bytes, s
         assert not list(folder.glob("checkpoint/*.part")), plan
         assert len(list(folder.glob("checkpoint/*"))) <= 4, plan
         folder.rename(tmp_path / f"done{kills}-{time.monotonic_ns()}")
-    print(f"\n{task_id}: {kills} kills in forked processes: {dict(hits)}; all went on to the same bytes")
+    told = f"{kills} kills in forked processes: {dict(hits)}; {second} were killed again while they went on"
+    print(f"\n{task_id}: {told}; all came to the same bytes")
 
 
 def test_killed_commands_go_on(task_id: str, whole: tuple[tuple[bytes, bytes, str], Outcome], tmp_path: Path) -> None:
@@ -114,4 +118,4 @@ def test_killed_commands_go_on(task_id: str, whole: tuple[tuple[bytes, bytes, st
         assert done.returncode == 0, done.stderr
         assert result(folder) == wanted
         kills += 1
-    print(f"\n{task_id}: {kills} kills of the command line: {dict(hits)}; all went on to the same bytes")
+    print(f"\n{task_id}: {kills} kills of the command line: {dict(hits)}; all came to the same bytes")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from conftest import Command
 from safetensors.torch import load_file
 from several import PLAIN, lines, misbehaving
 
-from decathlon import processes
+from decathlon import checkpoint, processes
 from decathlon.data import drawn
 from decathlon.recipe import task_ids
 
@@ -124,8 +123,7 @@ def test_the_supervisor_takes_its_workers_with_it(number: int, decathlon: Comman
     if number != signal.SIGKILL:
         assert "interrupted at step" in err.strip().splitlines()[-1]
         assert err.count("decathlon: ") == 1
-    assert sorted(Path("run").glob("checkpoint/step-*.json"))
-    shutil.rmtree(Path("run/none"), ignore_errors=True)
+    assert checkpoint.load(Path("run"), "mnist-mlp") is not None
 
 
 def alive(pid: str) -> bool:
@@ -154,9 +152,10 @@ def test_divided_weights_learn_alike(decathlon: Command) -> None:
     assert Path("fsdp/encoder/model.safetensors").exists()
 
 
-def test_divided_weights_resume(decathlon: Command) -> None:
-    """Interrupted after an epoch, a run with divided weights goes on to the weights of one that nobody interrupted."""
-    command = (*PRETRAIN, "--devices", "2", "--strategy", "fsdp", "--out")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_resume(strategy: str, decathlon: Command) -> None:
+    """Interrupted after an epoch, a run goes on to the weights of one that nobody interrupted, bit for bit."""
+    command = (*PRETRAIN, "--devices", "2", "--strategy", strategy, "--out")
     assert decathlon(*command, "whole").status == 0
     train = [sys.executable, "-m", "decathlon", *command, "parts"]
     with subprocess.Popen(train, stderr=subprocess.PIPE, text=True) as running:

@@ -6,11 +6,14 @@ import random
 from pathlib import Path
 
 import numpy as np
+from killing import FORKS, PRELOADED
 
 from decathlon import train
 from decathlon.cli import run_command
 from decathlon.data import composed, drawn, drawn_scenes, mnist, source
 
+# What a whole training needs besides.
+FORKS.set_forkserver_preload([*PRELOADED, "decathlon.cli", "decathlon.train", "matplotlib.pyplot", "sklearn.ensemble"])
 PARTS = {"train": 160, "test": 40}
 
 

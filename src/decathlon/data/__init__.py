@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -48,6 +48,9 @@ def source(data: str = "official", data_dir: str | None = None, download: bool =
     return Source("own", path, folder, download)
 
 
+S = TypeVar("S", bound="Split")
+
+
 @dataclass(frozen=True)
 class Split:
     """Examples held in memory as tensors that share their first dimension; a task may add fields of its own."""
@@ -58,7 +61,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, index: Any) -> Split:
+    def __getitem__(self: S, index: Any) -> S:
         return replace(self, inputs=self.inputs[index], targets=self.targets[index])
 
     def to(self, device: torch.device | str) -> Split:
@@ -136,7 +139,7 @@ def shuffled(split: Split, batch_size: int, epoch: Epoch) -> Iterator[Split]:
         yield split[chunk[epoch.rank :: epoch.world].to(split.targets.device)]
 
 
-def hold_out(split: Split, part: int = 12) -> tuple[Split, Split]:
+def hold_out(split: S, part: int = 12) -> tuple[S, S]:
     """Divide a training split into training and validation (one in `part`).
 
     The draw is fixed, not the run's seed's: all runs that are divided like this are compared on the same examples.
@@ -144,6 +147,31 @@ def hold_out(split: Split, part: int = 12) -> tuple[Split, Split]:
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
     count = max(1, len(split) // part)
     return split[order[count:]], split[order[:count]]
+
+
+def divided(sides: dict[str, S], place: Path, small: int = 0) -> tuple[S, S, S]:
+    """Training, validation and test of the sides that pictures come in: `train`, and `val`, `test`, both or neither.
+
+    Where there is no test, it is `val`, or a tenth of the training side; then validation is held out of training.
+
+    Args:
+        sides: The examples of each side.
+        place: Where they come from, for the error.
+        small: Of fewer training examples than these a sixth is held out for validation, else a twelfth.
+
+    Raises:
+        ValueError: There are too few.
+    """
+    parts = dict(sides)
+    if "test" not in parts and "val" in parts:
+        parts["test"] = parts.pop("val")
+    train = parts["train"]
+    train, test = (train, parts["test"]) if "test" in parts else hold_out(train, 10)
+    if len(train) < 2:
+        count = sum(map(len, sides.values()))
+        raise ValueError(f"{place} holds too few pictures to train on and to measure with: {count}")
+    train, validation = (train, parts["val"]) if "val" in parts else hold_out(train, 6 if len(train) < small else 12)
+    return train, validation, test
 
 
 def hold_out_runs(split: Split, part: int = 12, runs: int = 240) -> tuple[Split, Split]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from decathlon.data import Data, Source, Split, cache, drawn, files, hold_out, photo, pickled
+from decathlon.data import Data, Source, Split, cache, divided, drawn, files, photo, pickled
 from decathlon.data.download import fetch, md5
 
 VERSION = "1"  # of what the cache holds: raise it when reading changes
@@ -128,22 +128,13 @@ def _copy(folder: photo.Folder) -> str:
 
 
 def _splits(found: Pictures, place: Path) -> tuple[Split, Split, Split]:
-    """Training, validation and test: what has no test gives a tenth to it, by a fixed draw."""
+    """Training, validation and test, as `divided` says."""
     whole = Split(torch.from_numpy(found.pixels), torch.from_numpy(found.labels))
     parts, start = {}, 0
     for side, count in found.sides.items():
         parts[side] = whole[start : start + count]
         start += count
-    if "test" not in parts and "val" in parts:
-        parts["test"] = parts.pop("val")
-    if "test" not in parts:
-        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))
-        count = max(1, len(whole) // 10)
-        parts = {"train": whole[order[count:]], "test": whole[order[:count]]}
-    if len(parts["train"]) < 2:
-        raise ValueError(f"{place} holds too few pictures to train on and to measure with: {len(whole)}")
-    train, validation = (parts["train"], parts["val"]) if "val" in parts else hold_out(parts["train"])
-    return train, validation, parts["test"]
+    return divided(parts, place)
 
 
 # --- The cache --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from decathlon import writing
+
 VERSION = "1"  # of the sample data, in their folder's name: raise it when they change
 PRAISE = ["good", "great", "moving", "clever", "funny", "gripping", "beautiful", "fresh", "honest", "warm"]
 BLAME = ["bad", "boring", "dull", "clumsy", "stupid", "tired", "ugly", "stale", "fake", "cold"]
@@ -29,13 +31,14 @@ def reviews(folder: Path) -> Path:
     if (folder / "whole").exists():
         return folder
     draw = random.Random(0)
-    for split, count in COUNTS.items():
-        for number in range(count):
-            name = "pos" if number % 2 else "neg"
-            _write(folder / split / name / f"{number}.txt", compose(draw, name == "pos"))
-    for number in range(UNLABELLED):
-        _write(folder / "train" / "unsup" / f"{number}.txt", compose(draw, number % 2 == 0))
-    (folder / "whole").touch()
+    with writing.told(folder):
+        for split, count in COUNTS.items():
+            for number in range(count):
+                name = "pos" if number % 2 else "neg"
+                _write(folder / split / name / f"{number}.txt", compose(draw, name == "pos"))
+        for number in range(UNLABELLED):
+            _write(folder / "train" / "unsup" / f"{number}.txt", compose(draw, number % 2 == 0))
+        (folder / "whole").touch()
     return folder
 
 

@@ -25,7 +25,7 @@ from rich.progress import track
 from torch import Tensor
 
 from decathlon import writing
-from decathlon.data import Data, Source, Split, cache, drawn_pets, files, hold_out, say
+from decathlon.data import Data, Source, Split, cache, divided, drawn_pets, files, say
 from decathlon.data.digit import held, open_image
 from decathlon.data.download import fetch, md5
 from decathlon.data.photo import ENDINGS, SIDES, THREADS, in_colour
@@ -105,7 +105,8 @@ def load(source: Source, size: int) -> Data:
         found["packed"],
         torch.from_numpy(found["places"]),
     )
-    train, validation, test = _splits(whole, [pair.side for pair in pairs], place)
+    numbers = {side: [number for number, pair in enumerate(pairs) if pair.side == side] for side in SIDES}
+    train, validation, test = divided({side: whole[chosen] for side, chosen in numbers.items() if chosen}, place)
     return Data(name, train, validation, test, {"classes": ["background", "pet" if pairs[0].official else "mask"]})
 
 
@@ -210,18 +211,6 @@ def _own_pairs(place: Path, side: str) -> list[Pair]:
 def _status(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _splits(whole: Pets, sides: list[str], place: Path) -> tuple[Split, Split, Split]:
-    """Training, validation and test: what has no test gives a tenth to it, by a fixed draw."""
-    parts = {side: whole[[n for n, one in enumerate(sides) if one == side]] for side in SIDES if side in sides}
-    if "test" not in parts and "val" in parts:
-        parts["test"] = parts.pop("val")
-    train: Split = parts["train"]
-    test: Split
-    train, test = (train, parts["test"]) if "test" in parts else hold_out(train, 10)
-    train, validation = (train, parts["val"]) if "val" in parts else hold_out(train)
-    return train, validation, test
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from decathlon import writing
-from decathlon.data import Data, Source, Split, drawn_scenes, files, hold_out, pictures
+from decathlon.data import Data, Source, Split, divided, drawn_scenes, files, pictures
 from decathlon.data.annotations import ENDINGS, Annotation, listed, pair, read_coco, read_xml
-from decathlon.data.download import fetch
+from decathlon.data.download import fetch, md5
 from decathlon.data.pictures import Pictures
 
 CLASSES = (
@@ -117,28 +117,14 @@ def copy_name(counts: list[int]) -> str:
 
 
 def splits(kept: Pictures, place: Path) -> tuple[Scenes, Scenes, Scenes]:
-    """Training, validation and test: what has no test gives a tenth to it, by a fixed draw.
-
-    Raises:
-        ValueError: There are too few pictures.
-    """
+    """Training, validation and test, as `divided` says."""
     rows = torch.from_numpy(kept.rows)
     whole = Scenes(torch.arange(len(kept.sizes)), torch.stack([rows[:-1], rows[1:]], 1), kept)
     parts, start = {}, 0
     for side, count in zip(kept.sides.tolist(), kept.counts.tolist(), strict=True):
         parts[side] = whole[start : start + count]
         start += count
-    if "test" not in parts and "val" in parts:
-        parts["test"] = parts.pop("val")
-    if "test" not in parts:
-        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))
-        count = max(1, len(whole) // 10)
-        parts = {"train": whole[order[count:]], "test": whole[order[:count]]}
-    train = parts["train"]
-    if len(train) < 2:
-        raise ValueError(f"{place} holds too few pictures to train on and to measure with: {len(whole)}")
-    both = (train, parts["val"]) if "val" in parts else hold_out(train, 6 if len(train) < SMALL else 12)
-    return (*both, parts["test"])  # type: ignore[return-value]  # parts of Scenes are Scenes
+    return divided(parts, place, SMALL)
 
 
 # --- The tree ---------------------------------------------------------------------------------------------------------
@@ -163,6 +149,9 @@ def official(source: Source) -> Path:
     if not source.download:
         raise FileNotFoundError(f"PASCAL VOC is not in {source.folder}: it has no VOCdevkit/VOC2007")
     paths = {source.folder / name: checksum for name, checksum in ARCHIVES.items()}
+    for path, checksum in paths.items():
+        if path.exists() and md5(path) != checksum:
+            raise ValueError(f"{path} is damaged or cut short: its checksum is wrong; delete it and run again")
     try:
         archives = [path if path.exists() else fetch([URL + path.name], path, paths[path]) for path in paths]
     except ConnectionError as error:

@@ -6,6 +6,7 @@ documentation. All of that is answered with 404 here, before it gets there.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -17,6 +18,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
+Fits = Callable[[dict[str, Any]], bool]  # whether an event is one that the page may send
 
 FILE = "/gradio_api/file="
 UPLOAD = "/gradio_api/upload"
@@ -28,6 +30,8 @@ READ = re.compile(
 )
 # The most bytes that may be sent to each address.
 WRITE = {UPLOAD: 13 * 2**20, JOIN: 2**19, "/gradio_api/cancel": 2**12, "/gradio_api/reset": 2**12}
+AT_ONCE = 32  # uploads that are being received: more would fill the memory
+SECONDS = 60  # within which a request has to be sent whole
 # A page that asks for nothing from elsewhere, whatever a library may try; Gradio writes scripts and styles into it.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -49,7 +53,7 @@ class Refused(Exception):
         self.status, self.line = status, line
 
 
-def guarded(app: App, folder: Path, hosts: frozenset[str] | None) -> App:
+def guarded(app: App, folder: Path, hosts: frozenset[str] | None, fits: Fits) -> App:
     """Put the guard before an ASGI application.
 
     Args:
@@ -57,7 +61,22 @@ def guarded(app: App, folder: Path, hosts: frozenset[str] | None) -> App:
         folder: The only folder from which files may be read back.
         hosts: Names by which the server may be called, against pages elsewhere that pretend to be it (DNS rebinding);
             None for any.
+        fits: Tells whether an event is one that the page may send.
     """
+    receiving = 0
+
+    async def whole(scope: Message, receive: Receive) -> Receive:
+        """What a request sends, unless it is one too many, too large, or too slow."""
+        nonlocal receiving
+        if scope["path"] == UPLOAD and receiving >= AT_ONCE:
+            raise Refused(503, "too many pictures are being sent: try again in a moment")
+        receiving += scope["path"] == UPLOAD
+        try:
+            return await asyncio.wait_for(body(scope, receive, folder, fits), SECONDS)
+        except asyncio.TimeoutError:
+            raise Refused(408, f"not all of it came within {SECONDS} seconds") from None
+        finally:
+            receiving -= scope["path"] == UPLOAD
 
     async def handle(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -66,7 +85,7 @@ def guarded(app: App, folder: Path, hosts: frozenset[str] | None) -> App:
             return await send({"type": "websocket.close", "code": 1008})
         try:
             check(scope, folder, hosts)
-            limited = await body(scope, receive, folder)
+            limited = await whole(scope, receive) if scope["method"] == "POST" else receive
         except Refused as refused:
             return await answer(send, refused)
         await app(scope, limited, with_headers(send))
@@ -98,7 +117,7 @@ def inside(path: str, folder: Path) -> bool:
     return Path(real).is_file() and Path(real).is_relative_to(os.path.realpath(folder))
 
 
-async def body(scope: Message, receive: Receive, folder: Path) -> Receive:
+async def body(scope: Message, receive: Receive, folder: Path, fits: Fits) -> Receive:
     """Read what a request sends, up to its limit.
 
     Returns:
@@ -107,8 +126,6 @@ async def body(scope: Message, receive: Receive, folder: Path) -> Receive:
     Raises:
         Refused: It is too much; or an event names a file that is none of the demo's.
     """
-    if scope["method"] != "POST":
-        return receive
     most = WRITE[scope["path"]]
     length = dict(scope["headers"]).get(b"content-length", b"0")
     if not length.isdigit() or int(length) > most:
@@ -124,7 +141,7 @@ async def body(scope: Message, receive: Receive, folder: Path) -> Receive:
         if len(content) > most:
             raise Refused(413, f"too much at once: at most {most / 2**20:g} MB may be sent here")
     if scope["path"] == JOIN:
-        checked_event(bytes(content), folder)
+        checked_event(bytes(content), folder, fits)
     waiting = [{"type": "http.request", "body": bytes(content), "more_body": False}]
 
     async def give() -> Message:
@@ -133,8 +150,8 @@ async def body(scope: Message, receive: Receive, folder: Path) -> Receive:
     return give
 
 
-def checked_event(content: bytes, folder: Path) -> None:
-    """Raise Refused where an event is no JSON, or where a file in it is not one of the demo's.
+def checked_event(content: bytes, folder: Path, fits: Fits) -> None:
+    """Raise Refused where an event is no JSON, none of the page's, or names a file that is not one of the demo's.
 
     Gradio would take a path of the server's for an upload when it is mounted, and fetch an address.
     """
@@ -152,6 +169,9 @@ def checked_event(content: bytes, folder: Path) -> None:
             waiting += value.values()
         elif isinstance(value, list):
             waiting += value
+    known = isinstance(event, dict) and isinstance(event.get("data"), list) and type(event.get("fn_index")) is int
+    if not known or not isinstance(event.get("session_hash"), str) or not fits(event):
+        raise Refused(400, "this is no event of the page: load it again")
 
 
 def with_headers(send: Send) -> Send:

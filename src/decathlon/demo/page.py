@@ -144,6 +144,36 @@ def build(folder: Path) -> gr.Blocks:
     return page.queue(max_size=QUEUED, default_concurrency_limit=1, api_open=False)
 
 
+def fits(blocks: gr.Blocks) -> Callable[[dict[str, Any]], bool]:
+    """What tells whether an event is for one of the page's functions, with inputs of the kinds that it takes.
+
+    Gradio finds out, too, but writes a traceback for each that is not.
+    """
+    inputs_of = {number: function.inputs for number, function in blocks.fns.items()}
+
+    def check(event: dict[str, Any]) -> bool:
+        taken, data = inputs_of.get(event["fn_index"]), event["data"]
+        return taken is not None and len(taken) == len(data) and all(map(accepts, taken, data))
+
+    return check
+
+
+def accepts(component: Any, value: Any) -> bool:
+    """Whether a component can have this value."""
+    if isinstance(component, gr.Image):
+        if value is None:
+            return True
+        try:
+            return component.data_model.model_validate(value).path is not None
+        except ValueError:
+            return False
+    if isinstance(component, gr.Dropdown):
+        return value in [choice for _, choice in component.choices] if isinstance(value, str) else False
+    if isinstance(component, gr.Dataset):
+        return type(value) is int and 0 <= value < len(component.samples)
+    return value is None or isinstance(value, str)
+
+
 def intro(text: str) -> None:
     """A line above a tab."""
     gr.HTML(f'<p class="dk-intro">{text}</p>')

@@ -16,11 +16,12 @@ from typing import Any
 
 from decathlon.data import say
 from decathlon.demo import inputs
-from decathlon.demo.guard import UPLOAD, guarded
+from decathlon.demo.guard import UPLOAD, Fits, guarded
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 KEPT = 200  # uploads: the oldest is deleted when there are more
 DECODED = 2  # uploads that are decoded at once: a picture at the limit takes 100 MB
+SESSIONS = 1000  # visitors that Gradio remembers
 CONNECTIONS = 400  # at once; further ones are answered with 503
 
 
@@ -40,7 +41,8 @@ def serve(host: str, port: int, browser: bool) -> None:
 
         sock = bound(host, port)
         hosts = LOOPBACK if host in LOOPBACK else None
-        app = guarded(application(Path(name)), Path(name), hosts)
+        page, fits = application(Path(name))
+        app = guarded(page, Path(name), hosts, fits)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -70,8 +72,11 @@ def bound(host: str, port: int) -> socket.socket:
     return sock
 
 
-def application(folder: Path) -> Any:
-    """The page and the address for uploads. Uploads and examples are the only files, and lie in `folder`."""
+def application(folder: Path) -> tuple[Any, Fits]:
+    """The page and the address for uploads, and what tells its events from others.
+
+    Uploads and examples are the only files, and lie in `folder`.
+    """
     import anyio
     import fastapi
     import gradio as gr
@@ -105,14 +110,17 @@ def application(folder: Path) -> Any:
             return JSONResponse([await anyio.to_thread.run_sync(keep, content, limiter=turns)])
         except ValueError as error:
             return PlainTextResponse(str(error), 422)
+        except OSError:
+            return PlainTextResponse("the picture cannot be kept: the server's disk is full or cannot be written", 507)
         except HTTPException as error:  # no form, or one with more than a file
             return PlainTextResponse(str(error.detail), 400)
 
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_route(UPLOAD, upload, ["POST"])
     blocks = page.build(folder)
+    blocks.state_session_capacity = SESSIONS
     blocks.has_launched = True  # without this Gradio takes any path of the server's for an upload when it is mounted
-    return gr.mount_gradio_app(
+    mounted = gr.mount_gradio_app(
         app,
         blocks,
         path="/",
@@ -128,3 +136,4 @@ def application(folder: Path) -> Any:
         css_paths=page.HERE / "style.css",
         head=page.HEAD,
     )
+    return mounted, page.fits(blocks)
