@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -119,19 +119,14 @@ def together(processes: int, work: Callable[..., dict[str, Any]], *args: Any) ->
         found = Path(place, "result.json")
         port = _free_port()
         logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # it warns of whom it ends
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # a lost connection says too little
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # of the workers: lost connections say little
         workers = spawn(_worker, (processes, port, place, work, args), processes, join=False, daemon=False)
         with _handed_on(workers.pids()) as asked:
             try:
                 while not workers.join():
                     pass
-            except ProcessExitedException as error:
-                if asked:
-                    raise Interrupted("interrupted before any training: nothing is kept") from None
-                how = f"was killed ({error.signal_name})" if error.signal_name else f"left with code {error.exit_code}"
-                raise Failed(f"process {error.error_index} of {processes} {how}") from None
-            except ProcessRaisedException as error:
-                raise _told(Path(place, f"{error.error_index}.json"), error.error_index, processes) from error
+            except (ProcessExitedException, ProcessRaisedException) as error:
+                raise _reason(error, place, processes, bool(asked)) from error
         return dict(json.loads(found.read_text()))
 
 
@@ -160,13 +155,19 @@ def _worker(rank: int, processes: int, port: int, place: str, work: Callable[...
         Path(place, "result.json").write_text(json.dumps(result))
 
 
-def _told(path: Path, rank: int, processes: int) -> Exception:
-    """The error of a worker, for the supervisor to raise."""
-    told = json.loads(path.read_text()) if path.exists() else {"type": "Exception", "text": "did not say why"}
-    for kind in (UsageError, Interrupted):
-        if told["type"] == kind.__name__:
-            return kind(told["text"])
-    return Failed(f"process {rank} of {processes} failed: {told['type']}: {told['text']}")
+def _reason(error: Exception, place: str, processes: int, asked: bool) -> Exception:
+    """Why the first worker that failed did: what the supervisor is to raise."""
+    index = cast(Any, error).error_index
+    path, who = Path(place, f"{index}.json"), f"process {index} of {processes}"
+    if path.exists():
+        told = json.loads(path.read_text())
+        same = {kind.__name__: kind for kind in (UsageError, Interrupted)}.get(told["type"])
+        return same(told["text"]) if same else Failed(f"{who} failed: {told['type']}: {told['text']}")
+    if asked:
+        return Interrupted("interrupted before or after the training; its last checkpoint, if it has one, stays")
+    if isinstance(error, ProcessExitedException) and error.signal_name:
+        return Failed(f"{who} was killed ({error.signal_name})")
+    return Failed(f"{who} left with code {getattr(error, 'exit_code', 1)}")
 
 
 @contextmanager
