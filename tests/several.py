@@ -38,5 +38,6 @@ def misbehaving(how: str, rank: int, limit: float) -> subprocess.CompletedProces
             out, err = running.communicate(timeout=limit)
         finally:
             running.kill()
-    print(f"{how} {rank}: ended {time.monotonic() - start:.1f} s after the first checkpoint")
+    since = "its start" if how == "alone" else "the first checkpoint, nine steps before it misbehaved"
+    print(f"{how} {rank}: ended {time.monotonic() - start:.1f} s after {since}")
     return subprocess.CompletedProcess(command, running.returncode, out, err)

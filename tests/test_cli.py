@@ -213,19 +213,6 @@ def test_data_says_what_is_there(decathlon: Command) -> None:
     assert "train-images-idx3-ubyte" in row["what"]
 
 
-def test_two_processes(decathlon: Command) -> None:
-    """Two processes share every batch and count every example of the evaluation once."""
-    command = [sys.executable, "-m", "decathlon", *FAST, "--devices", "2", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.strip().splitlines()
-    assert json.loads(line)["devices"] == 2
-    assert json.loads(line)["value"] > 0.6
-    alone = json.loads(decathlon("evaluate", "run", "--json").out)
-    assert alone["metrics"] == json.loads(line)["metrics"], "one process counts the same examples"
-    assert len(Path("run/metrics.jsonl").read_text().splitlines()) == 1
-
-
 def test_mixed_precision_trains(decathlon: Command) -> None:
     done = decathlon(*FAST, "--precision", "bf16-mixed", "--json")
     assert done.status == 0, done.err
