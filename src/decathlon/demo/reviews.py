@@ -15,7 +15,7 @@ from decathlon.models.textcnn import TextCNN
 
 TASKS = ("imdb-textcnn", "imdb-roberta")
 MOST = 6  # words that are named
-STEPS, WORK = 8, 800  # of the integral: at most so many steps, and so many pieces over all of them
+STEPS, WORK = 8, 500  # of the integral: at most so many steps, and so many pieces over all of them
 Span = tuple[int, int]  # where a word begins and ends in the text
 
 
