@@ -47,6 +47,7 @@ def workplace(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """Every test runs in a folder of its own, and finds no data but what it makes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DECATHLON_DATA", str(cache))
+    monkeypatch.setattr(os, "fsync", lambda number: None)  # no test cuts the power: thousands of files need not wait
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
 
 

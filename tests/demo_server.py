@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import secrets
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,22 +40,27 @@ class Demo:
 
 @contextlib.contextmanager
 def running(place: Path) -> Iterator[Demo]:
-    """Start `decathlon demo` on a free port; at the end see that it ends in good order and leaves nothing behind."""
+    """Start `decathlon demo` on a free port; at the end see that it ends in good order and leaves nothing behind.
+
+    Its way to the network leads into a trap, and nothing may be found there.
+    """
     log, temporary = place / "demo.log", place / "tmp"
     temporary.mkdir()
-    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1", "no_proxy": "localhost,127.0.0.1"}
     command = [sys.executable, "-m", "decathlon", "demo", "--port", "0", "--no-browser"]
-    with log.open("wb") as file:
+    with socket.create_server(("127.0.0.1", 0)) as trap, log.open("wb") as file:
+        environment |= dict.fromkeys(("http_proxy", "https_proxy"), f"http://127.0.0.1:{trap.getsockname()[1]}")
         process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, cwd=place)
-    try:
-        yield Demo(waited_for(process, log), process.pid, next(temporary.glob("decathlon-demo-*")), log)
-    finally:
-        process.send_signal(signal.SIGTERM)
         try:
-            status = process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+            yield Demo(waited_for(process, log), process.pid, next(temporary.glob("decathlon-demo-*")), log)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                status = process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        assert not select.select([trap], [], [], 0)[0], "the server asked for something of another host"
     assert status == 0, log.read_text()
     left = list(temporary.glob("decathlon-demo-*"))
     assert not left, f"the demo left files behind: {left}"

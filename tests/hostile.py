@@ -351,6 +351,7 @@ def good_tensors(found: dict[str, torch.Tensor]) -> bool:
     return all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in found.items())
 
 
+@functools.cache
 def readers() -> dict[str, Reader]:
     """All of them."""
     image_bytes = st.sampled_from(("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")).flatmap(
@@ -445,6 +446,11 @@ class Folder:
 
 def run_files() -> dict[str, bytes]:
     """A finished run, with a checkpoint."""
+    return dict(_run_files())
+
+
+@functools.cache
+def _run_files() -> dict[str, bytes]:
     weights = mlp_weights()
     packed = to_safetensors({f"model/{name}": tensor for name, tensor in weights.items()})
     state = STATE | {"task": CONFIG["task"], "sha256": hashlib.sha256(packed).hexdigest()}
@@ -474,13 +480,16 @@ def checkpoint_of(folder: Path) -> checkpoint.State | None:
     with contextlib.suppress(ValueError, TypeError, RecursionError):
         state = json.loads(content)
         state["sha256"] = hashlib.sha256(path.with_suffix(".safetensors").read_bytes()).hexdigest()
+        state.pop("seal", None)
         path.write_text(json.dumps(state))
     found = checkpoint.load(folder, CONFIG["task"])
     path.write_bytes(content)
     if found is None:
         return None
     model = train.load_run(folder).model
-    return checkpoint.restore(found, model, model, [torch.optim.AdamW(model.parameters())])[0]
+    state, _ = checkpoint.restore(found, model, model)
+    checkpoint.restore_optimizers(found, [torch.optim.AdamW(model.parameters())])
+    return state
 
 
 def good_state(state: checkpoint.State | None) -> bool:
@@ -505,6 +514,11 @@ def tree_files() -> dict[str, bytes]:
 
 def encoder_files() -> dict[str, bytes]:
     """A tiny encoder."""
+    return dict(_encoder_files())
+
+
+@functools.cache
+def _encoder_files() -> dict[str, bytes]:
     tokenizer = pieces.choose(["a film of which nobody has heard", "a bad film"], 280)
     shape = {"vocab_size": 280, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = RobertaConfig(**shape, intermediate_size=8, max_position_embeddings=20, type_vocab_size=1)

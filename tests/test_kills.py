@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -293,6 +294,20 @@ def test_parts_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> No
         part.write_text("new")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stays)
     assert (tmp_path / "x").read_text() == "new"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut may not turn round: first the content, then the name, then the folder that holds the name."""
+    path, seen = tmp_path / "x", []
+    path.write_text("old")
+
+    def note(number: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(number).st_mode) else f"file of {os.fstat(number).st_size} bytes"
+        seen.append(f"{kind}, while x is {path.read_text()}")
+
+    monkeypatch.setattr(os, "fsync", note)
+    run.write_text(path, "new text")
+    assert seen == ["file of 8 bytes, while x is old", "folder, while x is new text"]
 
 
 def test_what_fails_leaves_the_old_file(tmp_path: Path) -> None:

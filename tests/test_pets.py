@@ -346,7 +346,7 @@ def test_damaged_or_evil_archives_leave_nothing(tmp_path: Path) -> None:
         pets.unpack(archive, tmp_path / "here/images")
     with tarfile.open(archive, "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("../evil"), io.BytesIO())
-    with pytest.raises(ValueError, match=r"images.tar.gz is damaged.*evil"):
+    with pytest.raises(ValueError, match=r"images.tar.gz holds '../evil', which leads outside"):
         pets.unpack(archive, tmp_path / "here/images")
     assert not (tmp_path / "evil").exists()
     assert not [path for path in tmp_path.rglob("*") if ".part" in path.name or path.name == "here/images"]

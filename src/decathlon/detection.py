@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import box_iou, clip_boxes_to_image, nms
 
@@ -240,11 +242,24 @@ class Flat(nn.Module):
         self.model = copy.deepcopy(model).eval()
         if isinstance(transform := getattr(self.model, "transform", None), GeneralizedRCNNTransform):
             transform.fixed_size = (side, side)
+        if isinstance(heads := getattr(self.model, "roi_heads", None), RoIHeads):
+            heads.box_coder.decode = partial(decoded, heads.box_coder)
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Float (1, 3, side, side) -> boxes (M, 4), labels (M,), scores (M,)."""
         (output,) = self.model([picture[0]])
         return output["boxes"], output["labels"], output["scores"]
+
+
+def decoded(coder: Any, codes: Tensor, regions: list[Tensor]) -> Tensor:
+    """What torchvision's `BoxCoder.decode` gives: boxes (M, classes, 4). A trace of that cannot do without any region.
+
+    Args:
+        coder: The coder.
+        codes: Offsets (M, classes · 4).
+        regions: To which they are, of each picture; M together.
+    """
+    return coder.decode_single(codes, torch.cat(regions)).unflatten(1, (int(codes.shape[1]) // 4, 4))
 
 
 def graph(model: nn.Module, size: tuple[int, int], threshold: float, meta: dict[str, Any]) -> Graph:

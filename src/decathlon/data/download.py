@@ -116,7 +116,8 @@ def _get(url: str, part: Path, timeout: float) -> None:
             _cut(part)
             if answer.status == 206:
                 raise ConnectionError("the server sent another part than was asked for")
-        total = None if answer.length is None else have + answer.length
+        length = getattr(answer, "length", None)  # which the answer of a file: URL lacks
+        total = None if length is None else have + length
         with Progress(*columns, console=Console(stderr=True)) as bar, part.open("ab", buffering=0) as file:
             row = bar.add_task(part.name.removesuffix(".part"), total=total, completed=have)
             since, got = time.monotonic(), 0

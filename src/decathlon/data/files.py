@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 MOST = 1 << 30  # bytes that are read of one file, packed or not
+DEEPEST = 50  # levels of JSON: many times what any file here has
 ENDS = 100  # times that an archive may be asked for more after its end
 NAME = 200  # characters of a class's name: tables of names are as wide as the longest
 
@@ -56,9 +57,20 @@ def text(path: Path, most: int = MOST) -> str:
 def from_json(given: str) -> Any:
     """Parse JSON. Raises ValueError for all that is wrong with it, too deep a nesting included."""
     try:
-        return json.loads(given)
+        found = json.loads(given)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    level = [found]
+    for _ in range(DEEPEST):  # what could just be parsed could still not be shown
+        level = [
+            inner
+            for one in level
+            if isinstance(one, (dict, list))
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return found
+    raise ValueError("it is nested too deeply")
 
 
 def class_names(names: Sequence[str], where: Path | str) -> Sequence[str]:

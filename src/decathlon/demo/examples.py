@@ -20,10 +20,11 @@ REVIEWS = [
     "I expected a dull costume drama. It turned out to be the funniest film of the year, and a warm one, too.",
     "Beautiful pictures, wonderful actors, and still I was bored: the script has no idea where it wants to go.",
 ]
-# The drawings, by the seed that makes them. The pets are ones that the network, which learned from photos, finds.
-THINGS = {"ship": 1, "airplane": 1, "automobile": 1, "horse": 1}
+# The drawings, by the seed that makes them. Networks that learned from photos fail on many a drawing: these things are
+# ones that `cifar10-skip` names right, these pets ones that `pets-unet` finds, and the page says so.
+THINGS = {"ship": 11, "airplane": 7, "truck": 11, "cat": 6}
 PETS = (("dog", 14), ("cat", 14), ("dog", 39), ("cat", 0))
-SCENES = (1, 2, 3)
+SCENES = (11, 40, 45)
 PHOTOS = {"temple": "china.jpg", "flower": "flower.jpg"}
 
 

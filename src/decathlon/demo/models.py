@@ -24,10 +24,12 @@ class Network:
     Attributes:
         loaded: Task, network in evaluation mode, recipe and config.
         told: What its weights were trained on and how well they do: one line for the page.
+        limit: The first thing that its card says they cannot do.
     """
 
     loaded: Loaded
     told: str
+    limit: str
 
     @property
     def model(self) -> Any:
@@ -81,7 +83,7 @@ def network(task_id: str) -> Network:
         with _locks[task_id]:
             if task_id not in _networks:
                 folder = find_run(task_id, None)
-                ready = Network(load_run(folder), told(task_id, folder))
+                ready = Network(load_run(folder), *told(task_id, folder))
                 warmed(ready)
                 _networks[task_id] = ready
     return _networks[task_id]
@@ -111,14 +113,13 @@ def card(task_id: str, folder: Path | None = None) -> dict[str, Any]:
     return run.read_json(shipped if shipped.exists() else folder / "summary.json")
 
 
-def told(task_id: str, folder: Path) -> str:
-    """`trained on mnist: accuracy 99.36 % on its test split (3 runs: 99.28 ± 0.02 %)`, and the first limit."""
+def told(task_id: str, folder: Path) -> tuple[str, str]:
+    """`Trained on mnist: accuracy 99.36 % on its test split (3 runs: 99.28 ± 0.02 %).`, and the first limit."""
     known = card(task_id, folder)
     metric = known.get("metric", get_task(task_id).CARD.metric)
     words = f"Trained on {known['data']}: {metric} {percent(known['value'])} on its test split"
     if several := known.get("published"):
         words += f" ({several['n']} runs: {100 * several['mean']:.2f} ± {100 * several['deviation']:.2f} %)"
-    limits = known.get("limits") or []
-    if not limits and known["data"].endswith("-sample"):
-        limits = ["It knows nothing but that sample, which is drawn or composed by the package."]
-    return " ".join([f"{words}.", *limits[:1]])
+    made = "It knows nothing but that sample, which is drawn or composed by the package."
+    limits = known.get("limits") or ([made] if known["data"].endswith("-sample") else [""])
+    return f"{words}.", limits[0]

@@ -127,7 +127,8 @@ def build(folder: Path) -> gr.Blocks:
                 digit_part()
             with gr.Tab("Things", id="things"):
                 intro(
-                    "Two networks, ten classes: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck."
+                    "Two networks, ten classes: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck. "
+                    "They learned from photos; the drawings are ones that cifar10-skip names right."
                 )
                 photo_part("things", things_tab, samples["things"])
             with gr.Tab("Pets", id="pets"):

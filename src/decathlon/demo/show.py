@@ -96,9 +96,8 @@ def walk(start: str, end: str, pictures: np.ndarray) -> str:
 def things(found: photos.Things) -> str:
     """Both networks' likeliest classes, what they see, and where `cifar10-skip` looks."""
     cards = [
-        {"name": name, "best": next(iter(said)), "rows": list(said.items())[:TOP], "notes": [], "told": told}
+        {"name": name, "best": next(iter(said)), "rows": list(said.items())[:TOP], "notes": [], "told": told(name)}
         for name, said in found.probabilities.items()
-        for told in [models.network(name).told]
     ]
     pictures = [
         {"url": data_url(found.seen), "caption": "the middle of the photo", "style": "dk-photo"},
@@ -122,7 +121,7 @@ def boxes(photo: Image.Image, found: dict[str, list[photos.Found]]) -> str:
     sides = [
         {
             "name": name,
-            "told": models.network(name).told,
+            "told": told(name),
             "count": sum(one.score >= THRESHOLD for one in things),
             "found": [vars(one) | {"hue": hue(one.name, models.network(name).classes)} for one in things],
         }
@@ -148,16 +147,23 @@ def review(found: dict[str, reviews.Answer]) -> str:
             "parts": one.parts,
             "words": one.words,
             "notes": one.notes,
-            "told": models.network(name).told,
+            "told": told(name),
         }
         for name, one in found.items()
     ]
     return part("review", sides=sides)
 
 
+def told(name: str) -> str:
+    """With which weights a network answers, and what they cannot do."""
+    return f"{models.network(name).told} {models.network(name).limit}".strip()
+
+
 def weights(*names: str) -> str:
-    """With which weights these networks answer."""
-    return "".join(part("weights", name=name, told=models.network(name).told) for name in names)
+    """With which weights these networks answer; a limit that they share is told once."""
+    lines = [part("weights", name=name, told=models.network(name).told) for name in names]
+    limits = dict.fromkeys(models.network(name).limit for name in names)
+    return "".join([*lines, *(part("weights", name="", told=limit) for limit in limits if limit)])
 
 
 def pad() -> str:
