@@ -10,6 +10,7 @@ from pathlib import Path
 
 import atheris
 import hostile
+import spoiled
 
 LIMITS = ("-timeout=20", "-rss_limit_mb=3000", "-print_final_stats=1", "-max_len=20000")
 
@@ -18,13 +19,13 @@ def seeds() -> dict[str, list[bytes]]:
     """Files as they should be, for each reader: what is changed first."""
     run_files = hostile.run_files()
     return {
-        "xml": [hostile.XML.encode()],
-        "idx": [hostile.idx(3, 4, 5), hostile.idx(0, 2, 2)],
-        "csv": [hostile.CSV.encode()],
-        "jsonl": [hostile.JSONL.encode()],
-        "coco": [json.dumps(hostile.COCO).encode()],
-        "pickle": [hostile.batch(protocol=protocol) for protocol in (0, 2, 4, 5)],
-        "archive": [hostile.archive(packed=False)],
+        "xml": [spoiled.XML.encode()],
+        "idx": [spoiled.idx(3, 4, 5), spoiled.idx(0, 2, 2)],
+        "csv": [spoiled.CSV.encode()],
+        "jsonl": [spoiled.JSONL.encode()],
+        "coco": [json.dumps(spoiled.COCO).encode()],
+        "pickle": [spoiled.batch(protocol=protocol) for protocol in (0, 2, 4, 5)],
+        "archive": [spoiled.archive(packed=False)],
         "config": [run_files["config.json"]],
         "checkpoint": [run_files["checkpoint/step-00000003.safetensors"]],
     }
@@ -46,7 +47,7 @@ def attempt(name: str, place: Path) -> Callable[[bytes], None]:
 
         return once
     reader = hostile.readers()[name]
-    (place / "photo.png").write_bytes(hostile.image())
+    (place / "photo.png").write_bytes(spoiled.image())
 
     def each(data: bytes) -> None:
         (place / reader.name).write_bytes(data)

@@ -9,13 +9,9 @@ import contextlib
 import functools
 import gzip
 import hashlib
-import io
 import json
-import pickle
 import shutil
 import signal
-import struct
-import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,209 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import spoiled
 import torch
 from hypothesis import strategies as st
-from PIL import Image
 from safetensors.torch import save as to_safetensors
 from transformers import RobertaConfig, RobertaModel
 
 from decathlon import checkpoint, encoder, guard, pretrained, report, run, train
 from decathlon.data import annotations, cifar10, digit, imdb, mnist, pets, photo, pictures, pieces, voc, words
-from decathlon.recipe import from_dict, get_task
 
 ERRORS = (ValueError, OSError)  # FileNotFoundError and ConnectionError are among the latter
 SECONDS = 20  # a hang guard: what is tried here takes milliseconds
 MEMORY = 64 << 20  # bytes beyond some multiple of the file's size that Python's and numpy's arrays may take
-
-# --- Valid files, to be spoiled ---------------------------------------------------------------------------------------
-
-
-def idx(*sizes: int) -> bytes:
-    """Digits or labels as MNIST has them."""
-    count = int(np.prod(sizes))
-    return bytes((0, 0, 8, len(sizes))) + struct.pack(f">{len(sizes)}I", *sizes) + bytes(i % 10 for i in range(count))
-
-
-def batch(labels: Any = (1, 2), protocol: int = 2) -> bytes:
-    """A pickled batch of CIFAR-10."""
-    pixels = np.zeros((2, 3072), np.uint8)
-    return pickle.dumps({"data": pixels, "labels": list(labels), "filenames": ["a.png", "b.png"]}, protocol)
-
-
-def plain_batch(count: int = 2) -> bytes:
-    """The same in plain bytes."""
-    return b"".join(bytes([number % 10]) + bytes(3072) for number in range(count))
-
-
-def archive(packed: bool = True) -> bytes:
-    """The release as an archive, with plain batches."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz" if packed else "w") as tar:
-        for name in cifar10.PLAIN:
-            content = plain_batch()
-            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return out.getvalue()
-
-
-def mask_bytes(mode: str, top: int) -> bytes:
-    """A small mask of 0 and `top`, or with 3 a trimap."""
-    out = io.BytesIO()
-    values = np.array([[1, 2, 3] * 3, [2] * 9] * 3 + [[1] * 9] if top == 3 else [[0, 0, top] * 3] * 7, np.uint8)
-    Image.fromarray(values).convert(mode).save(out, "PNG")
-    return out.getvalue()
-
-
-def image(kind: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (9, 7)) -> bytes:
-    """A small picture."""
-    out = io.BytesIO()
-    values = np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(size[1], size[0], 3)
-    Image.fromarray(values).convert(mode).save(out, kind)
-    return out.getvalue()
-
-
-XML = """<annotation><size><width>9</width><height>7</height><depth>3</depth></size><object><name>cat</name>
-<difficult>0</difficult><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>5</xmax><ymax>6</ymax></bndbox></object></annotation>"""
-COCO: dict[str, Any] = {
-    "images": [{"id": 1, "file_name": "photo.png", "width": 9, "height": 7}],
-    "categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}],
-    "annotations": [{"id": 7, "image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4], "iscrowd": 0}],
-}
-CSV = "text,label\n" + "".join(f'"a film, number {n}",{n % 2}\n' for n in range(12))
-JSONL = "".join(json.dumps({"text": f"film {n}", "label": n % 2}) + "\n" for n in range(12))
-CONFIG: dict[str, Any] = {
-    "task": "mnist-mlp",
-    "recipe": {"seed": 0, "epochs": 1, "hidden": 4, "optimizer": {"name": "adamw", "lr": 0.001}},
-    "options": {"data": "sample", "data_dir": None, "devices": 1, "model": None, "until_bar": False},
-    "data": "mnist-sample",
-    "meta": {"classes": ["0", "1", "2"]},
-}
-SUMMARY: dict[str, Any] = {
-    **{"task": "mnist-mlp", "data": "mnist-sample", "split": "test", "metric": "accuracy", "value": 0.9, "bar": 0.98},
-    **{"passed": False, "counts": False, "broken_rules": [], "metrics": {"accuracy": 0.9, "loss": 0.1}, "seed": 0},
-    **{"epochs": 1, "steps": 2, "train_seconds": 1.5, "seconds_to_bar": None, "parameters": 3155, "overrides": {}},
-    **{"until_bar": False, "model": None, "encoder": None, "devices": 1, "peak_memory_mib": 3, "device": "cpu"},
-    **{"hardware": "x", "threads": 1, "commit": None, "versions": {"torch": "2"}},
-}
-ENVIRONMENT = ("hardware", "device", "threads", "versions", "commit")
-STATE: dict[str, Any] = {"epoch": 1, "batch": 0, "step": 3, "train_seconds": 1.0, "seconds_to_bar": None}
-
-
-def mlp_weights() -> dict[str, torch.Tensor]:
-    """Weights that fit `CONFIG`."""
-    task = get_task(CONFIG["task"])
-    recipe = from_dict(train.base_recipe(task, "sample"), CONFIG["recipe"])
-    return task.model(recipe, CONFIG["meta"]).state_dict()
-
-
-def tensors() -> bytes:
-    """The same as a safetensors file."""
-    return to_safetensors(mlp_weights())
-
-
-def torch_file(zipped: bool = True) -> bytes:
-    """The same as torch writes them."""
-    out = io.BytesIO()
-    torch.save(mlp_weights(), out, _use_new_zipfile_serialization=zipped)
-    return out.getvalue()
-
-
-# --- How to spoil them ------------------------------------------------------------------------------------------------
-
-DEEP = "[" * 100_000
-ODD_TEXTS = ["", "\0", "\x1b[2J", "\n", "../../x", "/etc/passwd", "<script>x</script>", "$\\frac", "a" * 5000, "\ud800"]
-ODD_NUMBERS = [0, -1, 2**31, 2**63, 10**400, 1e308, -1e308, float("nan"), float("inf"), 0.5, True, None]
-odd = st.one_of(
-    st.sampled_from(ODD_TEXTS),
-    st.sampled_from(ODD_NUMBERS),
-    st.sampled_from([[], {}, [[]], {"a": [1, {"b": None}]}, [0] * 50]),
-    st.text(max_size=20),
-    st.integers(),
-    st.floats(),
-)
-
-
-@st.composite
-def spoiled_bytes(draw: st.DrawFn, valid: bytes) -> bytes:
-    """A valid file cut, stretched, with bytes changed, parts doubled or moved; or nothing like it."""
-    if (how := draw(st.integers(0, 9))) < 2:  # now and then as it should be, so that well-formed data are checked, too
-        return draw(st.binary(max_size=300)) if how else valid
-    content = bytearray(valid)
-    for _ in range(draw(st.integers(1, 4))):
-        place = draw(st.integers(0, max(0, len(content) - 1)))
-        kind = draw(st.sampled_from(("cut", "flip", "number", "insert", "double", "remove", "swap")))
-        other = draw(st.integers(0, max(0, len(content) - 1)))
-        start, end = sorted((place, other))
-        if kind == "cut":
-            del content[place:]
-        elif kind == "flip" and content:
-            content[place] = draw(st.integers(0, 255))
-        elif kind == "number":
-            value = draw(st.sampled_from((0, 1, 0x7F, 0xFF)))
-            content[place : place + 4] = bytes([value] * 4)
-        elif kind == "insert":
-            content[place:place] = draw(st.binary(max_size=20))
-        elif kind == "double":
-            content[start:start] = content[start : min(end, start + 4000)]
-        elif kind == "remove":
-            del content[start:end]
-        elif kind == "swap":
-            content[start : start + 8], content[end : end + 8] = content[end : end + 8], content[start : start + 8]
-    return bytes(content)
-
-
-@st.composite
-def spoiled_text(draw: st.DrawFn, valid: str) -> bytes:
-    """A text with words replaced by odd ones, in some encoding; or its bytes spoiled."""
-    if draw(st.booleans()):
-        return draw(spoiled_bytes(valid.encode()))
-    for _ in range(draw(st.integers(1, 3))):
-        place, length = draw(st.integers(0, len(valid))), draw(st.integers(0, 12))
-        word = draw(st.one_of(st.sampled_from(ODD_TEXTS), st.sampled_from(ODD_NUMBERS), st.just(DEEP)))
-        valid = valid[:place] + str(word) + valid[place + length :]
-    return valid.encode(draw(st.sampled_from(("utf-8", "utf-16", "utf-8-sig"))), "surrogatepass")
-
-
-@st.composite
-def spoiled_value(draw: st.DrawFn, valid: Any) -> Any:
-    """Plain data with one or two of its values, at any depth, left out, replaced or added to."""
-    found = json.loads(json.dumps(valid))
-    for _ in range(draw(st.integers(1, 2))):
-        inside = found
-        while True:
-            keys = list(inside) if isinstance(inside, dict) else list(range(len(inside)))
-            if not keys:
-                break
-            key = draw(st.sampled_from(keys))
-            if isinstance(inside[key], (dict, list)) and inside[key] and draw(st.integers(0, 3)):
-                inside = inside[key]
-                continue
-            if draw(st.integers(0, 4)) == 0:
-                del inside[key]
-            elif draw(st.integers(0, 4)) == 0 and isinstance(inside, dict):
-                inside[draw(st.text(max_size=5))] = draw(odd)
-            else:
-                inside[key] = draw(odd)
-            break
-    return found
-
-
-@st.composite
-def spoiled_json(draw: st.DrawFn, valid: Any) -> bytes:
-    """The same as JSON; or the text of it spoiled, nested without end, or with a key twice."""
-    how, text = draw(st.integers(0, 9)), json.dumps(valid)
-    if how == 0:
-        return text.encode()
-    if how < 6:
-        return json.dumps(draw(spoiled_value(valid))).encode()
-    if how == 6:
-        inside = text.replace("{", '{"x": ' + DEEP + ",", 1)
-        return draw(st.sampled_from((DEEP, '{"a":' * 50_000, inside))).encode()
-    if how == 7:
-        return text.replace("{", '{"task": 1, "images": 2, ', 1).encode()
-    return draw(spoiled_text(text))
-
 
 # --- The property -----------------------------------------------------------------------------------------------------
 
@@ -355,28 +160,39 @@ def good_tensors(found: dict[str, torch.Tensor]) -> bool:
 def readers() -> dict[str, Reader]:
     """All of them."""
     image_bytes = st.sampled_from(("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")).flatmap(
-        lambda kind: spoiled_bytes(image(kind))
+        lambda kind: spoiled.bytes_of(spoiled.image(kind))
     )
-    masks = st.sampled_from(("L", "P", "1")).flatmap(lambda mode: spoiled_bytes(mask_bytes(mode, 255)))
+    masks = st.sampled_from(("L", "P", "1")).flatmap(lambda mode: spoiled.bytes_of(spoiled.mask_bytes(mode, 255)))
     return {
-        "idx": Reader(spoiled_bytes(idx(3, 4, 5)), "a-ubyte", lambda p: mnist.read_idx(p, 3), lambda a: a.ndim == 3),
+        "idx": Reader(
+            spoiled.bytes_of(spoiled.idx(3, 4, 5)),
+            "a-ubyte",
+            lambda p: mnist.read_idx(p, 3),
+            lambda a: a.ndim == 3,
+        ),
         "idx.gz": Reader(
-            st.one_of(spoiled_bytes(gzip.compress(idx(9))), spoiled_bytes(idx(9)).map(gzip.compress)),
+            st.one_of(
+                spoiled.bytes_of(gzip.compress(spoiled.idx(9))),
+                spoiled.bytes_of(spoiled.idx(9)).map(gzip.compress),
+            ),
             "a-ubyte.gz",
             lambda p: mnist.read_idx(p, 1),
             lambda a: a.ndim == 1,
         ),
         "pickle": Reader(
-            st.sampled_from((0, 2, 4, 5)).flatmap(lambda p: spoiled_bytes(batch(protocol=p))),
+            st.sampled_from((0, 2, 4, 5)).flatmap(lambda p: spoiled.bytes_of(spoiled.batch(protocol=p))),
             "data_batch_1",
             lambda p: cifar10.pickled_batch(p.read_bytes(), p),
             good_batch,
         ),
-        "plain batch": Reader(
-            spoiled_bytes(plain_batch()), "test_batch.bin", lambda p: cifar10.plain_batch(p.read_bytes(), p), good_batch
+        "plain spoiled.batch": Reader(
+            spoiled.bytes_of(spoiled.plain_batch()),
+            "test_batch.bin",
+            lambda p: cifar10.plain_batch(p.read_bytes(), p),
+            good_batch,
         ),
         "archive": Reader(
-            st.one_of(spoiled_bytes(archive()), spoiled_bytes(archive(packed=False))),
+            st.one_of(spoiled.bytes_of(spoiled.archive()), spoiled.bytes_of(spoiled.archive(packed=False))),
             "cifar-10-binary.tar.gz",
             lambda p: cifar10.batches(p, False),
             good_pictures,
@@ -385,27 +201,40 @@ def readers() -> dict[str, Reader]:
         "digit": Reader(image_bytes, "a.png", lambda p: digit.read_digit(str(p)), lambda f: f[0].shape == (1, 28, 28)),
         "scene": Reader(image_bytes, "a.png", pictures.read, lambda f: f[0].mode == "RGB" and 1 <= f[1] <= 8),
         "trimap": Reader(
-            spoiled_bytes(mask_bytes("L", 3)), "mask.png", lambda p: mask(p, True), lambda a: a.shape == (7, 9)
+            spoiled.bytes_of(spoiled.mask_bytes("L", 3)),
+            "mask.png",
+            lambda p: mask(p, True),
+            lambda a: a.shape == (7, 9),
         ),
         "mask": Reader(masks, "mask.png", lambda p: mask(p, False), lambda a: set(np.unique(a)) <= {1, 2}),
-        "xml": Reader(spoiled_text(XML), "a.xml", lambda p: annotations.read_xml(Path("a.png"), p), good_boxes),
-        "coco": Reader(spoiled_json(COCO), "a.json", coco, lambda found: all(map(good_boxes, found))),
-        "csv": Reader(spoiled_text(CSV), "a.csv", lambda p: imdb.table(p, "a"), good_texts),
+        "xml": Reader(
+            spoiled.text_of(spoiled.XML), "a.xml", lambda p: annotations.read_xml(Path("a.png"), p), good_boxes
+        ),
+        "coco": Reader(spoiled.json_of(spoiled.COCO), "a.json", coco, lambda found: all(map(good_boxes, found))),
+        "csv": Reader(spoiled.text_of(spoiled.CSV), "a.csv", lambda p: imdb.table(p, "a"), good_texts),
         "jsonl": Reader(
-            st.one_of(spoiled_text(JSONL), spoiled_json({"text": "x", "label": "y"}).map(lambda b: JSONL.encode() + b)),
+            st.one_of(
+                spoiled.text_of(spoiled.JSONL),
+                spoiled.json_of({"text": "x", "label": "y"}).map(lambda b: spoiled.JSONL.encode() + b),
+            ),
             "a.jsonl",
             lambda p: imdb.table(p, "a"),
             good_texts,
         ),
-        "safetensors": Reader(spoiled_bytes(tensors()), "model.safetensors", run.load_weights, good_tensors),
+        "safetensors": Reader(spoiled.bytes_of(spoiled.tensors()), "model.safetensors", run.load_weights, good_tensors),
         "weights": Reader(
-            st.booleans().flatmap(lambda zipped: spoiled_bytes(torch_file(zipped))),
+            st.booleans().flatmap(lambda zipped: spoiled.bytes_of(spoiled.torch_file(zipped))),
             "w.pth",
             pretrained.read,
             good_tensors,
         ),
-        "json": Reader(spoiled_json(SUMMARY), "summary.json", guard.summary, lambda found: found["task"] is not None),
-        "lines": Reader(spoiled_json({"epoch": 1}), "metrics.jsonl", run.read_lines, lambda f: isinstance(f, list)),
+        "json": Reader(
+            spoiled.json_of(spoiled.SUMMARY),
+            "summary.json",
+            guard.summary,
+            lambda found: found["task"] is not None,
+        ),
+        "lines": Reader(spoiled.json_of({"epoch": 1}), "metrics.jsonl", run.read_lines, lambda f: isinstance(f, list)),
     }
 
 
@@ -451,14 +280,14 @@ def run_files() -> dict[str, bytes]:
 
 @functools.cache
 def _run_files() -> dict[str, bytes]:
-    weights = mlp_weights()
+    weights = spoiled.mlp_weights()
     packed = to_safetensors({f"model/{name}": tensor for name, tensor in weights.items()})
-    state = STATE | {"task": CONFIG["task"], "sha256": hashlib.sha256(packed).hexdigest()}
+    state = spoiled.STATE | {"task": spoiled.CONFIG["task"], "sha256": hashlib.sha256(packed).hexdigest()}
     return {
-        "config.json": json.dumps(CONFIG).encode(),
+        "config.json": json.dumps(spoiled.CONFIG).encode(),
         "model.safetensors": to_safetensors(weights),
-        "summary.json": json.dumps(SUMMARY).encode(),
-        "environment.json": json.dumps({name: SUMMARY[name] for name in ENVIRONMENT}).encode(),
+        "summary.json": json.dumps(spoiled.SUMMARY).encode(),
+        "environment.json": json.dumps({name: spoiled.SUMMARY[name] for name in spoiled.ENVIRONMENT}).encode(),
         "metrics.jsonl": b'{"epoch": 1, "train": {"loss": 0.5}, "validation": {"accuracy": 0.5, "loss": 0.1}}\n',
         "checkpoint/step-00000003.safetensors": packed,
         "checkpoint/step-00000003.json": json.dumps(state).encode(),
@@ -482,7 +311,7 @@ def checkpoint_of(folder: Path) -> checkpoint.State | None:
         state["sha256"] = hashlib.sha256(path.with_suffix(".safetensors").read_bytes()).hexdigest()
         state.pop("seal", None)
         path.write_text(json.dumps(state))
-    found = checkpoint.load(folder, CONFIG["task"])
+    found = checkpoint.load(folder, spoiled.CONFIG["task"])
     path.write_bytes(content)
     if found is None:
         return None
@@ -538,8 +367,8 @@ def read_encoder(folder: Path) -> tuple[encoder.Encoder, torch.Tensor]:
 def pets_files() -> dict[str, bytes]:
     """A tree as Oxford-IIIT Pet has it."""
     names = ["a_1", "a_2", "a_3", "b_1"]
-    pictures_ = {f"images/{name}.jpg": image("JPEG") for name in names}
-    masks = {f"annotations/trimaps/{name}.png": mask_bytes("L", 3) for name in names}
+    pictures_ = {f"images/{name}.jpg": spoiled.image("JPEG") for name in names}
+    masks = {f"annotations/trimaps/{name}.png": spoiled.mask_bytes("L", 3) for name in names}
     lists = {"annotations/trainval.txt": b"a_1 1 1 1\na_2 1 1 1\na_3 1 1 1\n", "annotations/test.txt": b"b_1 1 1 1\n"}
     return pictures_ | masks | lists
 
@@ -547,8 +376,8 @@ def pets_files() -> dict[str, bytes]:
 def voc_files() -> dict[str, bytes]:
     """A tree as PASCAL VOC has it."""
     names = ["1", "2", "3"]
-    made = {f"Annotations/{name}.xml": XML.encode() for name in names}
-    made |= {f"JPEGImages/{name}.png": image() for name in names}
+    made = {f"Annotations/{name}.xml": spoiled.XML.encode() for name in names}
+    made |= {f"JPEGImages/{name}.png": spoiled.image() for name in names}
     return made | {"ImageSets/Main/trainval.txt": b"1\n2\n", "ImageSets/Main/test.txt": b"3\n"}
 
 
@@ -562,14 +391,17 @@ def folders() -> dict[str, Folder]:
     config, tensors_ = run_files(), encoder_files()
     checkpoint_json = next(name for name in config if name.startswith("checkpoint") and name.endswith("json"))
     checkpoint_tensors = checkpoint_json.replace("json", "safetensors")
-    run_parts = {"config.json": spoiled_json(CONFIG), "model.safetensors": spoiled_bytes(config["model.safetensors"])}
+    run_parts = {
+        "config.json": spoiled.json_of(spoiled.CONFIG),
+        "model.safetensors": spoiled.bytes_of(config["model.safetensors"]),
+    }
     return {
         "run": Folder(run_files, run_parts, train.load_run, good_run),
         "checkpoint": Folder(
             run_files,
             {
-                checkpoint_json: spoiled_json(json.loads(config[checkpoint_json])),
-                checkpoint_tensors: spoiled_bytes(config[checkpoint_tensors]),
+                checkpoint_json: spoiled.json_of(json.loads(config[checkpoint_json])),
+                checkpoint_tensors: spoiled.bytes_of(config[checkpoint_tensors]),
             },
             checkpoint_of,
             good_state,
@@ -577,36 +409,39 @@ def folders() -> dict[str, Folder]:
         "page": Folder(
             run_files,
             {
-                "config.json": spoiled_json(CONFIG),
-                "summary.json": spoiled_json(SUMMARY),
-                "environment.json": spoiled_json(json.loads(config["environment.json"])),
-                "metrics.jsonl": spoiled_json(json.loads(config["metrics.jsonl"])),
+                "config.json": spoiled.json_of(spoiled.CONFIG),
+                "summary.json": spoiled.json_of(spoiled.SUMMARY),
+                "environment.json": spoiled.json_of(json.loads(config["environment.json"])),
+                "metrics.jsonl": spoiled.json_of(json.loads(config["metrics.jsonl"])),
             },
             page,
             lambda text: "<script>x" not in text,
         ),
         "aclimdb": Folder(
-            tree_files, {"train/neg/0.txt": spoiled_text("a film")}, lambda f: imdb.tree(f, "x"), good_texts
+            tree_files, {"train/neg/0.txt": spoiled.text_of("a film")}, lambda f: imdb.tree(f, "x"), good_texts
         ),
         "encoder": Folder(
             encoder_files,
             {
-                "config.json": spoiled_json(json.loads(tensors_["config.json"])),
-                "model.safetensors": spoiled_bytes(tensors_["model.safetensors"]),
-                "tokenizer.json": spoiled_json(json.loads(tensors_["tokenizer.json"])),
+                "config.json": spoiled.json_of(json.loads(tensors_["config.json"])),
+                "model.safetensors": spoiled.bytes_of(tensors_["model.safetensors"]),
+                "tokenizer.json": spoiled.json_of(json.loads(tensors_["tokenizer.json"])),
             },
             read_encoder,
             lambda found: found[1].shape == (2, found[0].values),
         ),
         "pets": Folder(
             pets_files,
-            {"annotations/trainval.txt": spoiled_text("a_1 1 1 1\na_2 1 1 1\na_3 1 1 1\n")},
+            {"annotations/trainval.txt": spoiled.text_of("a_1 1 1 1\na_2 1 1 1\na_3 1 1 1\n")},
             lambda f: pets.decode(pets.listed(f), 16),
             lambda found: found["photos"].shape == (len(found["places"]), 3, 16, 16),
         ),
         "voc": Folder(
             voc_files,
-            {"ImageSets/Main/trainval.txt": spoiled_text("1\n2\n"), "Annotations/1.xml": spoiled_text(XML)},
+            {
+                "ImageSets/Main/trainval.txt": spoiled.text_of("1\n2\n"),
+                "Annotations/1.xml": spoiled.text_of(spoiled.XML),
+            },
             read_voc,
             lambda found: len(found[1]) > 0 and all(map(good_boxes, found[0]["train"])),
         ),

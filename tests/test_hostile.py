@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hostile
 import pytest
+import spoiled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ def thorough(examples: int) -> settings:
 def try_reader(name: str, folder: Path, examples: int) -> int:
     """Assert what a reader owes for so many files; how many of them were tried."""
     reader = hostile.readers()[name]
-    (folder / "photo.png").write_bytes(hostile.image())
+    (folder / "photo.png").write_bytes(spoiled.image())
     tried = []
 
     @thorough(examples)

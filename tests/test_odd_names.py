@@ -11,6 +11,7 @@ from typing import Any
 
 import hostile
 import pytest
+import spoiled
 from conftest import Command
 from PIL import Image
 from test_refusals import OPENERS
@@ -116,9 +117,9 @@ def test_nothing_raw_reaches_the_terminal(
 
 def test_names_are_text_in_pages(tmp_path: Path) -> None:
     contents = hostile.run_files()
-    summary = hostile.SUMMARY | dict.fromkeys(("data", "metric", "hardware", "commit", "encoder", "model"), EVIL)
+    summary = spoiled.SUMMARY | dict.fromkeys(("data", "metric", "hardware", "commit", "encoder", "model"), EVIL)
     summary |= {"metrics": {EVIL: 0.5}, "broken_rules": [EVIL], "task": EVIL}
-    contents["config.json"] = json.dumps(hostile.CONFIG | {"recipe": {EVIL: EVIL}}).encode()
+    contents["config.json"] = json.dumps(spoiled.CONFIG | {"recipe": {EVIL: EVIL}}).encode()
     contents["plots/texts.json"] = json.dumps([{"title": EVIL, "parts": [[EVIL, 1.0]]}]).encode()
     for name, content in contents.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -162,7 +163,7 @@ def test_names_that_begin_with_a_dash(tmp_path: Path, decathlon: Command) -> Non
             content.replace(b"a_", b"-a_").replace(b"b_", b"--debug_") if name.endswith(".txt") else content
         )
     assert len(pets.listed(Path("-data"))) == 4
-    Image.open(io.BytesIO(hostile.image())).save("-v.png")
+    Image.open(io.BytesIO(spoiled.image())).save("-v.png")
     answer = decathlon("predict", "pets-unet", "./-v.png")
     assert answer.status == 0, answer.err
     assert Path("-v-mask.png").exists()
@@ -178,7 +179,7 @@ def test_lists_of_pictures_may_not_lead_outside(name: str, tmp_path: Path) -> No
         voc.lists(tmp_path, ())
     path = tmp_path / "a.json"
     images = [{"id": 1, "file_name": name, "width": 9, "height": 7}]
-    path.write_text(json.dumps(hostile.COCO | {"images": images}))
+    path.write_text(json.dumps(spoiled.COCO | {"images": images}))
     if name not in ("..", "a\0b"):
         with pytest.raises(ValueError, match="leads outside"):
             annotations.read_coco(path, [tmp_path])

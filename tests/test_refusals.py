@@ -17,6 +17,7 @@ from typing import Any
 import hostile
 import numpy as np
 import pytest
+import spoiled
 import torch
 from conftest import Command
 from PIL import Image
@@ -31,8 +32,8 @@ def test_a_promise_takes_no_memory(tmp_path: Path) -> None:
     """Headers of 2**31 items and more, over a few bytes."""
     huge = 2**31 - 1
     contents: dict[str, bytes] = {
-        "idx": hostile.idx(1, 1, 1)[:4] + huge.to_bytes(4, "big") * 3 + bytes(9),
-        "idx.gz": gzip.compress(hostile.idx(1)[:4] + huge.to_bytes(4, "big") + bytes(9)),
+        "idx": spoiled.idx(1, 1, 1)[:4] + huge.to_bytes(4, "big") * 3 + bytes(9),
+        "idx.gz": gzip.compress(spoiled.idx(1)[:4] + huge.to_bytes(4, "big") + bytes(9)),
         "safetensors": (64).to_bytes(8, "little")
         + json.dumps({"a": {"dtype": "F32", "shape": [huge, 9], "data_offsets": [0, 4]}}).encode().ljust(64),
         "pickle": b"\x80\x04\x96" + (2**40).to_bytes(8, "little") + b"x.",  # a bytearray of a terabyte
@@ -57,7 +58,7 @@ def test_zipped_bombs_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", ["hidden", "classes"])
 def test_a_config_cannot_ask_for_memory(size: str, tmp_path: Path) -> None:
     contents = hostile.run_files()
-    config = json.loads(json.dumps(hostile.CONFIG))
+    config = json.loads(json.dumps(spoiled.CONFIG))
     if size == "hidden":
         config["recipe"]["hidden"] = 2**36
     else:
@@ -257,7 +258,7 @@ def test_a_tokenizer_brings_no_regular_expression(tmp_path: Path) -> None:
 def foreign_run(folder: Path) -> Path:
     """A finished run with a network of its own, as a stranger would hand it over."""
     code = "import os\nos.mkdir('owned')\nfrom decathlon.models.mlp import MLP\ndef net():\n    return MLP(784, 4, 3)\n"
-    config = hostile.CONFIG | {"options": hostile.CONFIG["options"] | {"model": "net.py:net"}}
+    config = spoiled.CONFIG | {"options": spoiled.CONFIG["options"] | {"model": "net.py:net"}}
     contents = hostile.run_files() | {"config.json": json.dumps(config).encode(), "model.py": code.encode()}
     for name, content in contents.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -269,7 +270,7 @@ def test_a_strangers_run_does_not_run_its_code(
     tmp_path: Path, decathlon: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = foreign_run(tmp_path / "theirs")
-    (tmp_path / "a.png").write_bytes(hostile.image())
+    (tmp_path / "a.png").write_bytes(spoiled.image())
     for command in (
         ("evaluate", folder),
         ("predict", "mnist-mlp", "a.png", "--run", folder),
@@ -301,7 +302,7 @@ OPENERS: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("side", [7100, 10_000, 40_000])
 def test_pictures_over_the_limit_are_refused_before_decoding(opener: str, side: int, tmp_path: Path) -> None:
     """A header of so many pixels over almost nothing: decoding it would take memory, or complain of its end."""
-    content = bytearray(hostile.image())
+    content = bytearray(spoiled.image())
     content[16:24] = side.to_bytes(4, "big") * 2
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     path = tmp_path / "huge.png"
