@@ -112,7 +112,7 @@ def reading(folder: Path) -> Iterator[None]:
     """Turn what a page or table raises, for whose numbers others stand in a run folder, into a ValueError naming it."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, TemplateError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, TemplateError, UnicodeEncodeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(
             f"{folder} is damaged: its files do not hold what a training writes ({reason[:200]})"
