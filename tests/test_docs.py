@@ -33,7 +33,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_exist(page: Path) -> None:
-    for line in "\n".join(blocks(page, "sh")).splitlines():
+    for line in "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if words and words[0].endswith("decathlon"):
             assert words[1] in COMMANDS, line
