@@ -16,7 +16,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import resource
 import subprocess
 import sys
@@ -25,8 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from decathlon import writing
@@ -163,12 +161,10 @@ def _git(*words: str) -> str:
 
 def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors as safetensors, beside and moved into place. Tied weights are written twice."""
+    # Not by save_file: it has a temporary file of its own in the folder, which a kill leaves there for ever.
+    content = save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()})
     with writing.beside(path) as part:
-        try:
-            save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, part)
-        except SafetensorError as error:
-            number = re.search(r"os error (\d+)", str(error))
-            raise OSError(*((int(number[1]), os.strerror(int(number[1]))) if number else (str(error),))) from None
+        part.write_bytes(content)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
