@@ -28,7 +28,11 @@ def draw_seven(page: Page) -> None:
     """With the mouse, in two strokes of one line."""
     canvas = page.locator(".dk-pad canvas")
     canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
+    page.wait_for_load_state("networkidle")
+    box, before = canvas.bounding_box(), None
+    while box != before:  # nobody draws on a page that is still being laid out
+        page.wait_for_timeout(300)
+        box, before = canvas.bounding_box(), box
     assert box
     corners = [
         (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in ((0.3, 0.2), (0.7, 0.2), (0.43, 0.85))

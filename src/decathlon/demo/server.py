@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -52,10 +54,17 @@ def serve(host: str, port: int, browser: bool) -> None:
             date_header=False,
         )
         address = f"http://{'localhost' if host in LOOPBACK else host}:{sock.getsockname()[1]}/"
+        logging.getLogger("uvicorn.error").addFilter(_worth_telling)
         say(f"decathlon demo: {address} (Ctrl-C ends it)")
         if browser:
             threading.Timer(1, webbrowser.open, [address]).start()
         uvicorn.Server(config).run([sock])
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Not that a page which was still open at the end was cut off: its stream of events never ends by itself."""
+    cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut_off and "graceful shutdown exceeded" not in str(record.msg)
 
 
 def bound(host: str, port: int) -> socket.socket:
