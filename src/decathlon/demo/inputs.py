@@ -52,7 +52,7 @@ def picture(content: bytes, side: int = SIDE) -> Image.Image:
         file.draft("RGB", (side, side))
         image = in_colour(ImageOps.exif_transpose(file))
         image.thumbnail((side, side))
-    except Exception:
+    except Exception:  # on damaged files Pillow raises nearly anything
         raise ValueError("the picture is damaged: it cannot be decoded") from None
     return image
 
