@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Command
+from PIL import Image, ImageDraw
 
 from decathlon.recipe import CURRICULUM, get_task, task_ids
 
@@ -224,3 +225,39 @@ def test_makefile_names_what_readme_promises() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in ("run", "test", "setup", "check", "bench", "test-real"):
         assert f"\n{target}: " in makefile
+
+
+def test_one_bad_input_of_several_does_not_silence_the_others(decathlon: Command) -> None:
+    ImageDraw.Draw(digit := Image.new("L", (28, 28))).line((14, 4, 14, 24), fill=255, width=3)
+    digit.save("one.png")
+    done = decathlon("predict", "mnist-mlp", "one.png", "missing.png", "--json")
+    assert done.status == 1
+    assert [answer["input"] for answer in json.loads(done.out)] == ["one.png"]
+    assert [line for line in done.err.splitlines() if "missing.png" in line] == [done.err.strip().splitlines()[-1]]
+    alone = decathlon("predict", "mnist-mlp", "missing.png", "nothing.png")
+    assert (alone.status, alone.out) == (1, "")
+    assert alone.err.count("\n") == 1  # nobody answered: nobody is named
+
+
+@pytest.mark.parametrize("task_id", ["imdb-textcnn", "imdb-roberta"])
+def test_a_mistyped_file_name_is_no_review(task_id: str, decathlon: Command) -> None:
+    done = decathlon("predict", task_id, "reveiws.txt")
+    assert (done.status, done.out) == (1, "")
+    assert "there is no file reveiws.txt" in done.err
+
+
+def test_evaluate_says_what_it_takes(decathlon: Command) -> None:
+    done = decathlon("evaluate", "mnist-mpl")
+    assert done.status == 2
+    assert "neither a run folder nor a task" in done.err
+    assert "mnist-mlp" in done.err
+
+
+@pytest.mark.parametrize("command", [("train", "mnist-mlp"), ("predict",), ("compare",), ("demo",)])
+def test_help_shows_no_none(command: tuple[str, ...], decathlon: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        decathlon(*command, "--help")
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "--json" in out
+    assert "{None}" not in out

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
-from decathlon.compare import best, findings
+from decathlon.compare import best, findings, told_apart
 from decathlon.flags import split_flags
 
 
@@ -47,8 +47,8 @@ def test_two_tasks_are_trained_and_compared(decathlon: Command) -> None:
 
 
 def test_findings_say_who_is_ahead_when() -> None:
-    slow = {"task": "slow", "curve": points(0.5, 0.7, 0.9, seconds=100)}
-    fast = {"task": "fast", "curve": points(0.4, 0.6, 0.65, 0.68, seconds=10)}
+    slow = {"name": "slow", "task": "slow", "curve": points(0.5, 0.7, 0.9, seconds=100)}
+    fast = {"name": "fast", "task": "fast", "curve": points(0.4, 0.6, 0.65, 0.68, seconds=10)}
     said = findings([slow, fast], "map")
     assert said[0] == "After 3 epochs, where the shorter run ends, the best validation map: slow 90.00 %, fast 65.00 %."
     assert "After 40 s" in said[1]
@@ -65,11 +65,13 @@ def test_findings_say_who_is_ahead_when() -> None:
         (points(*[0.5] * 10, seconds=100), points(*[0.4] * 15), "agree: on validation 50.00 % map in 1,000 s"),
         (points(*[0.3] * 10, seconds=100), points(*[0.4] * 15), "agree in part: on validation 30.00 %"),
         (points(*[0.3] * 10, seconds=10), points(*[0.4] * 15), "disagree in both"),
+        (points(*[0.5] * 10, seconds=16), points(*[0.4] * 15), "agree in part"),  # longer, but not far longer
         (points(0.9, 0.9, seconds=100), points(*[0.4] * 15), "cannot tell: they have too few epochs (voc-retinanet 2"),
     ],
 )
 def test_a_claim_is_examined(slow: list[dict[str, float]], fast: list[dict[str, float]], verdict: str) -> None:
-    rows = [{"task": "voc-faster-rcnn", "curve": fast}, {"task": "voc-retinanet", "curve": slow}]
+    sides = (("voc-faster-rcnn", fast), ("voc-retinanet", slow))
+    rows = [{"name": name, "task": name, "curve": curve} for name, curve in sides]
     said = findings(rows, "map")
     assert "voc-retinanet is better after 10 epochs than voc-faster-rcnn after 15" in said[-1]
     assert f"These runs {verdict}" in said[-1]
@@ -113,3 +115,10 @@ def test_flags_are_parted() -> None:
         ["--out", "here", "--json", "--data_dir=there"],
         ["--epochs", "3", "--optimizer.lr", "1e-3"],
     )
+
+
+def test_two_runs_of_one_task_are_told_apart() -> None:
+    rows = [{"task": "mnist-mlp", "folder": f"runs/{name}"} for name in ("a", "b")]
+    assert told_apart(rows) == ["a", "b"]
+    assert told_apart([rows[0], rows[1] | {"folder": "old/a"}]) == ["runs/a", "old/a"]
+    assert told_apart([rows[0], rows[1] | {"task": "mnist-cnn"}]) == ["mnist-mlp", "mnist-cnn"]

@@ -8,14 +8,14 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from decathlon import __version__
 from decathlon.flags import first, one_of, parse, peek, split_flags
+from decathlon.options import All, Common, Compare, DataOptions, Demo, Evaluate, Export, Predict, Report, Scoreboard
 from decathlon.recipe import PRETRAINING, UsageError, get_task, nearest, pretraining_ids, task_ids
 from decathlon.terminal import print_answers, print_export, print_result, show, shown, table, tell
 
@@ -41,15 +41,19 @@ tasks: {tasks}
 decathlon COMMAND --help tells a command's options; decathlon train TASK --help the task's whole recipe.
 Every command that prints a result takes --json. With --debug an error comes with its traceback."""
 
+TRAIN_HELP = """usage: decathlon train TASK [OPTIONS]
 
-@dataclass(frozen=True)
-class Common:
-    """Options of every command."""
+Trains on the training split, chooses on the validation split, measures once on the test split, and leaves a run folder
+under runs/TASK/ with weights, summary, plots and report.html. Ctrl-C keeps a checkpoint: --resume RUN goes on.
 
-    json: bool = False
-    """print the result as JSON"""
-    debug: bool = False
-    """show the traceback of an error"""
+  decathlon train mnist-mlp                        on the official data, with the task's own recipe
+  decathlon train mnist-mlp --data sample          on data drawn here: seconds, no download
+  decathlon train cifar10-skip --data my-pictures  on your own folder, as docs/tasks/ tells for each task
+  decathlon train mnist-mlp --epochs 3 --seed 1    every field of the recipe is an option
+
+tasks: {tasks}
+
+decathlon train TASK --help tells all options of one task, its whole recipe among them."""
 
 
 def run_command(argv: list[str]) -> int:
@@ -97,7 +101,7 @@ def train_command(args: list[str]) -> int:
     """`decathlon train TASK`: every field of the task's recipe is an option."""
     task_id, rest = first(args, "train", task_ids())
     if task_id in ("-h", "--help"):
-        print(f"usage: decathlon train TASK [OPTIONS]\n\ntasks: {', '.join(task_ids())}")
+        print(TRAIN_HELP.format(tasks=", ".join(task_ids())))
         return 0
     one_of(task_id, task_ids())
     run_training(task_id, f"train {task_id}", rest)
@@ -150,16 +154,6 @@ def run_training(task_id: str, prog: str, rest: list[str]) -> None:
     speak(result, chosen.common.json, lambda: None if chosen.options.dry_run else print_result(result))
 
 
-@dataclass(frozen=True)
-class Evaluate(Common):
-    """Measure a run's network again."""
-
-    run: Positional[str] = ""
-    """a finished run folder, or a task: the weights that ship"""
-    data_dir: str | None = None
-    """folder of the official data; default: as in training"""
-
-
 def evaluate_command(args: list[str]) -> int:
     """`decathlon evaluate RUN`."""
     options = parse(Evaluate, args, "evaluate")
@@ -168,21 +162,12 @@ def evaluate_command(args: list[str]) -> int:
     from decathlon import shipped
     from decathlon.train import evaluate
 
-    result = evaluate(shipped.folder(options.run) or Path(options.run), options.data_dir)
+    folder = shipped.folder(options.run) or Path(options.run)
+    if not folder.is_dir():
+        raise UsageError(f"{options.run!r} is neither a run folder nor a task{nearest(options.run, task_ids())}")
+    result = evaluate(folder, options.data_dir)
     show(result, options.json, lambda: print_result(result))
     return 0
-
-
-@dataclass(frozen=True)
-class Predict(Common):
-    """Ask a trained network."""
-
-    inputs: Positional[tuple[str, ...]] = ()
-    """what the task takes: picture files, or for imdb-… a text, a file with one a line, or - for input"""
-    run: str | None = None
-    """a finished run folder, or latest: the newest of the task under runs/; default: the weights that ship"""
-    onnx: str | None = None
-    """a file that decathlon export wrote, to be asked instead of a run"""
 
 
 def predict_command(args: list[str]) -> int:
@@ -201,35 +186,47 @@ def predict_command(args: list[str]) -> int:
         from decathlon.portable import open_file
 
         opened = open_file(Path(options.onnx), get_task(task_id))
-        say(f"{task_id} as trained on {opened.data}, by onnxruntime from {options.onnx}")
-        answers = opened.task.predict(opened.network, list(options.inputs), opened.recipe, opened.meta)
+        who = f"{task_id} as trained on {opened.data}, by onnxruntime from {options.onnx}"
+        answers, failed = asked(
+            lambda some: opened.task.predict(opened.network, some, opened.recipe, opened.meta), options.inputs
+        )
     else:
         from decathlon import shipped
         from decathlon.train import find_run, load_run
 
         folder = find_run(task_id, options.run)
         loaded = load_run(folder)
+        who = f"{task_id} as trained on {loaded.config['data']} in {folder}"
         if options.run is None and shipped.folder(task_id):
-            say(shipped.words(shipped.card(task_id)))
-        else:
-            say(f"{task_id} as trained on {loaded.config['data']} in {folder}")
-        answers = loaded.task.predict(loaded.model, list(options.inputs), loaded.recipe, loaded.config["meta"])
+            who = shipped.words(shipped.card(task_id))
+        answers, failed = asked(
+            lambda some: loaded.task.predict(loaded.model, some, loaded.recipe, loaded.config["meta"]), options.inputs
+        )
+    say(who)
     show(answers, options.json, lambda: print_answers(answers))
-    return 0
+    for error in failed:
+        print(f"decathlon: {one_line(error)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
-@dataclass(frozen=True)
-class Export(Common):
-    """Write a trained network as a file that runs without PyTorch, and check it against PyTorch."""
-
-    inputs: Positional[tuple[str, ...]] = ()
-    """what to check it on, as predict takes it; default: test examples of the run's data, or of the sample"""
-    format: Literal["onnx"] = "onnx"
-    """kind of the file"""
-    run: str | None = None
-    """a finished run folder; default: as for predict"""
-    out: str | None = None
-    """the file; default: TASK.onnx in the current folder"""
+def asked(
+    predict: Callable[[list[str]], list[dict[str, Any]]], inputs: tuple[str, ...]
+) -> tuple[list[dict[str, Any]], list[Exception]]:
+    """The answers to all inputs that can be read, and what is wrong with the others. Raises where none can be."""
+    try:
+        return predict(list(inputs)), []
+    except (OSError, ValueError):
+        if len(inputs) == 1:
+            raise
+    answers, failed = list[dict[str, Any]](), list[Exception]()
+    for each in inputs:
+        try:
+            answers += predict([each])
+        except (OSError, ValueError) as error:
+            failed.append(error)
+    if not answers:
+        raise failed[0]
+    return answers, failed
 
 
 def export_command(args: list[str]) -> int:
@@ -245,20 +242,6 @@ def export_command(args: list[str]) -> int:
     result = export(folder, out, list(options.inputs))
     show(result, options.json, lambda: print_export(result))
     return 0
-
-
-@dataclass(frozen=True)
-class All(Common):
-    """Train every task in turn, then show the scoreboard."""
-
-    data: str = "official"
-    """official or sample"""
-    data_dir: str | None = None
-    """folder of the official data"""
-    out: str = "runs"
-    """where the run folders and index.html go"""
-    seed: int = 0
-    """seed of every run"""
 
 
 def all_command(args: list[str]) -> int:
@@ -300,18 +283,6 @@ def all_command(args: list[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Compare(Common):
-    """Two tasks on the same data, side by side on one page."""
-
-    sides: Positional[tuple[str, ...]] = ()
-    """two of: a task, which is trained, or a finished run folder"""
-    data_dir: str | None = None
-    """folder of the official data"""
-    out: str | None = None
-    """folder for the page and the runs; default: runs/compare/NAMES. What is finished there is taken, not made again"""
-
-
 def compare_command(args: list[str]) -> int:
     """`decathlon compare TASK TASK`: options of `decathlon train` go to both trainings as they are."""
     sides = list(itertools.takewhile(lambda word: not word.startswith("-"), args))
@@ -334,20 +305,6 @@ def compare_command(args: list[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Scoreboard(Common):
-    """Mean ± deviation of the committed results."""
-
-    results: str = "results"
-    """folder of the summaries"""
-    write: str | None = None
-    """put the table into this Markdown file, between its markers"""
-    check: str | None = None
-    """fail when the table in this Markdown file is not the one the results give"""
-    html: str | None = None
-    """write an HTML page"""
-
-
 def scoreboard_command(args: list[str]) -> int:
     """`decathlon scoreboard`."""
     options = parse(Scoreboard, args, "scoreboard")
@@ -368,14 +325,6 @@ def scoreboard_command(args: list[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Report(Common):
-    """Write a run's HTML page again."""
-
-    run: Positional[str] = ""
-    """a finished run folder"""
-
-
 def report_command(args: list[str]) -> int:
     """`decathlon report RUN`."""
     options = parse(Report, args, "report")
@@ -387,18 +336,6 @@ def report_command(args: list[str]) -> int:
         path = report.write(Path(options.run), guard.summary(Path(options.run, "summary.json")))
     show({"report": str(path)}, options.json, lambda: tell(path))
     return 0
-
-
-@dataclass(frozen=True)
-class DataOptions(Common):
-    """Where the data sets are looked for; fetch them."""
-
-    names: Positional[tuple[str, ...]] = ()
-    """data sets; default: all"""
-    data_dir: str | None = None
-    """folder of the official data; default: $DECATHLON_DATA, else the cache folder"""
-    download: bool = False
-    """fetch what is missing or damaged"""
 
 
 def data_command(args: list[str]) -> int:
@@ -421,18 +358,6 @@ def data_command(args: list[str]) -> int:
             rows.append({"data": name, "found": False, "folder": str(where.folder), "what": str(error)})
     show(rows, options.json, lambda: table(rows))
     return 1 if options.download and not all(row["found"] for row in rows) else 0
-
-
-@dataclass(frozen=True)
-class Demo(Common):
-    """A page in your browser on which every task answers, until Ctrl-C."""
-
-    host: str = "127.0.0.1"
-    """address to listen at; the default is this machine alone"""
-    port: int = 7860
-    """port to listen at; 0 for any that is free"""
-    no_browser: bool = False
-    """do not open the browser"""
 
 
 def demo_command(args: list[str]) -> int:

@@ -20,9 +20,11 @@ from decathlon import guard, plots, report, run
 from decathlon.data import Data, say
 from decathlon.fit import measure
 from decathlon.recipe import Recipe, UsageError, task_ids
+from decathlon.terminal import counted
 from decathlon.train import Loaded, load_data, load_run
 
 USED = ("metrics", "epochs", "steps", "hardware", "threads", "commit")  # what a summary must have
+FAR = 1.5  # times another's training time is "far longer"
 COUNTED = 4  # examples on which multiplications are counted
 
 
@@ -76,11 +78,21 @@ def compare(sides: tuple[str, str], flags: list[str], out: Path, data_dir: str |
         ],
         "differing": differing(loaded[0].recipe, loaded[1].recipe),
     }
+    for one, name in zip(found["runs"], told_apart(found["runs"]), strict=True):
+        one["name"] = name
     found["findings"] = findings(found["runs"], found["metric"])
     out.mkdir(parents=True, exist_ok=True)
     run.write_json(out / "compare.json", found)
     write_page(out, folders, found)
     return found | {"page": str(out / "compare.html")}
+
+
+def told_apart(rows: list[dict[str, Any]]) -> list[str]:
+    """What two runs are called: their tasks, or where those are the same, their folders."""
+    for names in ([one["task"] for one in rows], [Path(one["folder"]).name for one in rows]):
+        if len(set(names)) == len(names):
+            return names
+    return [one["folder"] for one in rows]
 
 
 def trained(side: str, flags: list[str], folder: Path, data_dir: str | None) -> Path:
@@ -131,7 +143,7 @@ def row(folder: Path, loaded: Loaded, summary: dict[str, Any], data_dir: str | N
         "training_per_second": summary["steps"] * recipe.batch_size / max(summary["train_seconds"], 1e-9),
         "evaluation_per_second": evaluation_speed(loaded, data, fabric),
         "peak_memory_mib": summary.get("peak_memory_mib"),
-        "hardware": f"{summary['hardware']} ({summary['threads']} threads)",
+        "hardware": f"{summary['hardware']} ({counted(summary['threads'], 'thread')})",
         "commit": summary["commit"],
         "curve": curve,
     }
@@ -163,23 +175,27 @@ def findings(rows: list[dict[str, Any]], metric: str) -> list[str]:
         end = min(one["curve"][-1][kind] for one in rows if one["curve"])
         values = [best(one["curve"], kind, end) for one in rows]
         reached = ", ".join(
-            f"{one['task']} {'nothing yet' if value is None else report.percent(value)}"
+            f"{one['name']} {'nothing yet' if value is None else report.percent(value)}"
             for one, value in zip(rows, values, strict=True)
         )
-        length = f"{end:,.0f}" if end >= 10 else f"{end:.2g}"
-        said.append(f"After {length} {unit}, where the shorter run ends, the best validation {metric}: {reached}.")
+        said.append(f"After {amount(end)} {unit}, where the shorter run ends, the best validation {metric}: {reached}.")
     for one, other in (rows, rows[::-1]):
         goal = max(point["value"] for point in other["curve"])
         first = next((point for point in one["curve"] if point["value"] > goal), None)
         if first:
             said.append(
-                f"{one['task']} passes the best of {other['task']} ({report.percent(goal)}) after "
-                f"{first['epoch']} epochs and {first['seconds']:,.0f} s of training."
+                f"{one['name']} passes the best of {other['name']} ({report.percent(goal)}) after "
+                f"{first['epoch']} epochs and {amount(first['seconds'])} s of training."
             )
         else:
-            said.append(f"{one['task']} never passes the best of {other['task']} ({report.percent(goal)}).")
+            said.append(f"{one['name']} never passes the best of {other['name']} ({report.percent(goal)}).")
     by_task = {one["task"]: one["curve"] for one in rows}
     return said + [examined(claim, by_task, metric) for claim in CLAIMS if {claim.better, claim.other} == set(by_task)]
+
+
+def amount(value: float) -> str:
+    """A number of seconds or epochs, with two digits at least."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def examined(claim: Claim, curves: dict[str, list[dict[str, float]]], metric: str) -> str:
@@ -192,9 +208,9 @@ def examined(claim: Claim, curves: dict[str, list[dict[str, float]]], metric: st
     if first is None or second is None:
         lengths = " and ".join(f"{task} {len(curves[task])}" for task, _ in sides)
         return said + f"These runs cannot tell: they have too few epochs ({lengths})."
-    better, longer = first["value"] > second["value"], first["seconds"] > second["seconds"]
+    better, longer = first["value"] > second["value"], first["seconds"] > FAR * second["seconds"]
     verdict = "agree" if better and longer else "disagree in both" if not better and not longer else "agree in part"
-    values = (f"{report.percent(p['value'])} {metric} in {p['seconds']:,.0f} s of training" for p in (first, second))
+    values = (f"{report.percent(p['value'])} {metric} in {amount(p['seconds'])} s of training" for p in (first, second))
     return said + f"These runs {verdict}: on validation {' against '.join(values)}."
 
 
@@ -234,7 +250,7 @@ def draw(path: Path, rows: list[dict[str, Any]], metric: str) -> None:
     for place, (kind, label) in enumerate((("epoch", "epoch"), ("seconds", "seconds of training"))):
         for one, color in zip(rows, (plots.LINE, plots.SECOND), strict=True):
             points = [(point[kind], point["value"]) for point in one["curve"]]
-            axes[place].plot(*zip(*points, strict=True), color=color, marker=".", label=one["task"])
+            axes[place].plot(*zip(*points, strict=True), color=color, marker=".", label=one["name"])
         axes[place].set(xlabel=label, title=metric)
         axes[place].grid(alpha=0.3)
         axes[place].legend()

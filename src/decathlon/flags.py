@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import sys
 from typing import TypeVar
 
 import tyro
@@ -21,6 +22,9 @@ def parse(kind: type[T], args: list[str], prog: str) -> T:
         UsageError: One line says which option is wrong; an unknown one gets the nearest name.
     """
     said, config = io.StringIO(), (tyro.conf.FlagCreatePairsOff,)
+    if {"-h", "--help"} & set(args):
+        print(_help(kind, prog), end="")
+        raise SystemExit(0)
     try:
         with contextlib.redirect_stderr(said):
             options, unknown = tyro.cli(
@@ -42,10 +46,13 @@ def parse(kind: type[T], args: list[str], prog: str) -> T:
 
 
 def _help(kind: type, prog: str) -> str:
-    said = io.StringIO()
+    """Tyro's help, without its `{None}|` before the type of each option that may be left out."""
+    said = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8")
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        tyro.cli(kind, args=["--help"], prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
-    return said.getvalue()
+        tyro.cli(kind, args=["--help"], prog=f"decathlon {prog}", config=(tyro.conf.FlagCreatePairsOff,))
+    said.seek(0)
+    text = re.sub(r"\{None\}\|(\w+)\]", r"\1]", said.read())
+    return re.sub(r"\{None\}\|(\w+)", lambda found: found[1].ljust(len(found[0])), text)
 
 
 def first(args: list[str], prog: str, tasks: list[str]) -> tuple[str, list[str]]:

@@ -17,6 +17,11 @@ def shown(text: object) -> str:
     return "".join(c if c.isprintable() or c in "\u00a0\u202f" else repr(c)[1:-1] for c in str(text))
 
 
+def counted(number: int, what: str) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def tell(text: object = "", end: str = "\n") -> None:
     """Print a line for people."""
     print(shown(text), end=end)
@@ -74,7 +79,7 @@ def print_export(result: dict[str, Any]) -> None:
     apart = f"largest difference from PyTorch {result['max_difference']:.1e} (tolerance {result['tolerance']:.0e})"
     print(f"  checked on {result['checked_on']}: {apart}, the same answers")
     times = f"onnxruntime {result['onnxruntime_ms']:.2f} ms, PyTorch {result['pytorch_ms']:.2f} ms"
-    print(f"  one input, {result['threads']} {'thread' if result['threads'] == 1 else 'threads'}, median: {times}")
+    print(f"  one input, {counted(result['threads'], 'thread')}, median: {times}")
 
 
 def print_answers(answers: list[dict[str, Any]]) -> None:

@@ -20,6 +20,7 @@ from decathlon.data import Data, Epoch, say, source, steps_per_epoch, stream
 from decathlon.fit import fit, measure
 from decathlon.own import load_network
 from decathlon.recipe import PRETRAINING, Recipe, Task, UsageError, differences, from_dict, get_task, to_dict
+from decathlon.terminal import counted
 
 PRINTED = ("metrics", "broken_rules", "passed")  # what a summary must have to be shown
 
@@ -182,9 +183,10 @@ def print_plan(plan: dict[str, Any]) -> None:
     """The plan in two lines, and a warning where the network breaks the task's rules."""
     sizes = ", ".join(f"{number:,} {name}" for name, number in plan["sizes"].items())
     say(f"{plan['task']} on {plan['data']} ({sizes})")
+    where = f"{plan['device']} ({plan['processes']} × {counted(plan['threads'], 'thread')})"
     say(
-        f"{plan['parameters']:,} parameters, {plan['epochs']} epochs, {plan['steps']:,} steps on {plan['device']} "
-        f"({plan['processes']} × {plan['threads']} threads): about {duration(plan['estimated_seconds'])} of training"
+        f"{plan['parameters']:,} parameters, {plan['epochs']} epochs, {plan['steps']:,} steps on {where}: "
+        f"about {duration(plan['estimated_seconds'])} of training"
     )
     for rule in plan["broken_rules"]:
         say(f"this network breaks a rule of {plan['task']}, so its result will not count: {rule}")

@@ -206,11 +206,14 @@ def lines(given: str) -> list[str]:
 
     Raises:
         ValueError: There is no review in it, or a file is not UTF-8.
+        FileNotFoundError: One word that ends as a text file's name does, and no such file.
     """
     if given == "-":
         found = sys.stdin.read().splitlines()
     elif len(given) < 256 and Path(given).is_file():
         found = decode(files.content(Path(given)), Path(given)).splitlines()
+    elif len(given.split()) == 1 and given.lower().endswith((".txt", ".csv", ".tsv", ".md")):
+        raise FileNotFoundError(f"there is no file {given}")  # mistyped: no review is written so
     else:
         found = [given]
     found = [line for line in found if line.strip()]

@@ -78,7 +78,7 @@ class Recipe(BaseRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("--trainable", self.trainable <= 5, "at most 6: the trunk has no more stages")
+        require("--trainable", self.trainable <= 5, "at most 5: the trunk has no more stages")
         require("--zoom", 0 < self.zoom[0] <= 1 <= self.zoom[1], "one number up to 1, and one from 1")
         require("--threshold", self.threshold <= 1, "from 0 to 1")
         require("--max-size", self.max_size >= self.min_size, "at least --min-size")
