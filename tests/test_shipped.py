@@ -13,6 +13,7 @@ from conftest import ROOT, Command
 from inputs import INPUTS
 
 from decathlon import run, shipped
+from decathlon.data import files
 from decathlon.recipe import get_task, task_ids
 
 
@@ -35,7 +36,7 @@ def test_all_weights_are_small_enough() -> None:
 @pytest.mark.parametrize("task_id", task_ids())
 def test_the_card_tells_of_these_weights(task_id: str, maker: ModuleType) -> None:
     card, place = shipped.card(task_id), shipped.WEIGHTS / task_id
-    assert card["sha256"] == shipped.sha256(place / "model.safetensors")
+    assert card["sha256"] == files.sha256(place / "model.safetensors")
     assert card["bytes"] == (place / "model.safetensors").stat().st_size
     summary = run.read_json(place / "summary.json")
     assert {card[name] == summary[name] for name in ("task", "data", "metric", "seed", "commit", "overrides")} == {True}

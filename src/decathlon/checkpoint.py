@@ -111,7 +111,7 @@ def save(folder: Path, tensors: dict[str, Tensor], state: State, task_id: str) -
     place.mkdir(exist_ok=True)
     path = place / f"step-{state.step:08d}.safetensors"
     run.save_weights(path, tensors)
-    told = asdict(state) | {"task": task_id, "sha256": _sha256(path)}
+    told = asdict(state) | {"task": task_id, "sha256": files.sha256(path)}
     run.write_json(path.with_suffix(".json"), told | {"seal": _seal(told)})
     _keep(place, sorted(place.glob("step-*.json"))[-2:])
 
@@ -138,7 +138,7 @@ def load(folder: Path, task_id: str) -> tuple[dict[str, Tensor], dict[str, Any]]
         try:
             state = run.read_json(path)
             _check(state, task_id)
-            if state["sha256"] != _sha256(weights):
+            if state["sha256"] != files.sha256(weights):
                 raise ValueError(f"{weights.name} was changed or cut short")
             return run.load_weights(weights), state | {"file": str(weights)}
         except (ValueError, OSError) as error:
@@ -169,11 +169,3 @@ def last(folder: Path) -> Path | None:
 def _seal(told: dict[str, Any]) -> str:
     """Of the JSON file itself: one digit changed would otherwise go on from the right weights at the wrong step."""
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with files.plain(path).open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-        return digest.hexdigest()

@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 
 from decathlon import __version__, run
-from decathlon.data import Split, imdb, source
+from decathlon.data import Split, files, imdb, source
 from decathlon.data.voc import Scenes
-from decathlon.portable import FORMAT, WORDS, Graph, Opened, Session, described, digest, library, open_file, within
+from decathlon.portable import FORMAT, WORDS, Graph, Opened, Session, described, library, open_file, within
 from decathlon.recipe import UsageError, to_dict
 from decathlon.train import Loaded, load_run
 
@@ -61,8 +61,8 @@ def export(folder: Path, out: Path, inputs: list[str]) -> dict[str, Any]:
             found = check(graph, loaded, made[0], inputs)
         for path in made:
             path.replace(out.with_name(path.name))
-    files = [str(out.with_name(path.name)) for path in made]
-    sizes = {"files": files, "bytes": [Path(file).stat().st_size for file in files]}
+    written = [str(out.with_name(path.name)) for path in made]
+    sizes = {"files": written, "bytes": [Path(file).stat().st_size for file in written]}
     return {"task": loaded.task.CARD.id, **sizes, "checked_on": f"{len(inputs)} {what}", **found}
 
 
@@ -99,7 +99,7 @@ def write(graph: Graph, metadata: dict[str, Any], path: Path) -> list[Path]:
     if graph.forest is not None:
         made.append(path.with_stem(f"{path.stem}-forest"))
         made[1].write_bytes(planted(graph.forest, graph.network(graph.example).shape[1]).SerializeToString())
-        metadata = metadata | {"forest": {"file": made[1].name, "sha256": digest(made[1])}}
+        metadata = metadata | {"forest": {"file": made[1].name, "sha256": files.sha256(made[1])}}
     model = traced(graph)
     for part in within(model, library("onnx").NodeProto):  # where in whose folders the code lies is nobody's business
         part.ClearField("metadata_props")
@@ -160,14 +160,14 @@ def drawn_from(loaded: Loaded, data: str, data_dir: str | None, folder: Path) ->
         reviews = imdb.load(where)
         chosen = spread(len(reviews.test))
         return [reviews.test[number] for number in chosen], f"test reviews of {reviews.name}"
-    found, files = loaded.task.load(where, loaded.recipe), []
+    found, written = loaded.task.load(where, loaded.recipe), []
     split: Split = found.test
     for number in spread(len(split)):
         picture = split.example(number)[0] if isinstance(split, Scenes) else split.inputs[number]
         pixels = picture.permute(1, 2, 0).numpy()  # (C, H, W) -> (H, W, C)
-        files.append(str(folder / f"example-{number}.png"))
-        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(files[-1])
-    return files, f"test pictures of {found.name}"
+        written.append(str(folder / f"example-{number}.png"))
+        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(written[-1])
+    return written, f"test pictures of {found.name}"
 
 
 def spread(count: int) -> list[int]:

@@ -6,7 +6,6 @@ Everything that a file needs is in its metadata, so that it can be used without 
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -258,12 +257,7 @@ def shares(path: Path, entries: dict[str, Any], threads: int) -> Callable[[np.nd
         raise ValueError(f"{path}: its entry 'forest' is damaged")
     beside = path.with_name(Path(told["file"]).name)  # in the same folder, whatever the entry says
     model = parsed(beside)
-    if digest(beside) != told["sha256"]:
+    if files.sha256(beside) != told["sha256"]:
         raise ValueError(f"{beside} is not the forest that was written with {path}")
     run = runner(beside, model.SerializeToString(), threads)
     return lambda codes: run(codes.astype(np.float32))[-1]
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

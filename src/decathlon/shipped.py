@@ -8,13 +8,14 @@ weights/<task>/card.json           what they are for, how good they are as they 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from pathlib import Path
 from typing import Any
 
 from decathlon import run
+from decathlon.data import files
 from decathlon.recipe import task_ids
+from decathlon.terminal import counted
 
 WEIGHTS = Path(__file__).parent / "weights"
 LARGEST = 40_000_000  # bytes, of all the weights together
@@ -86,13 +87,13 @@ def pack(source: Path, limits: list[str], published: dict[str, Any] | None, out:
         "bar": summary["bar"],
         "parameters": summary["parameters"],
         "bytes": (place / "model.safetensors").stat().st_size,
-        "sha256": sha256(place / "model.safetensors"),
+        "sha256": files.sha256(place / "model.safetensors"),
         "seed": summary["seed"],
         "overrides": summary["overrides"],
         "encoder": summary.get("encoder"),
         "commit": summary["commit"],
         "date": time.strftime("%Y-%m-%d", time.gmtime((source / "summary.json").stat().st_mtime)),
-        "hardware": f"{summary['hardware']} ({summary['threads']} threads)",
+        "hardware": f"{summary['hardware']} ({counted(summary['threads'], 'thread')})",
         "versions": summary["versions"],
         "limits": limits,
     }
@@ -136,8 +137,3 @@ def page(card: dict[str, Any]) -> str:
         f"The task: [{card['task']}](../tasks/{card['task']}.md).\n\n"
         f"| | |\n| --- | --- |\n{table}\n\n## What they cannot do\n\n{limits}\n"
     )
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

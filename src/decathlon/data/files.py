@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import shutil
 import tarfile
@@ -43,6 +44,12 @@ def content(path: Path, most: int = MOST) -> bytes:
         if (size := path.stat().st_size) > most:
             raise ValueError(f"{path} has {size:,} bytes; at most {most:,} are read")
         return file.read()
+
+
+def sha256(path: Path) -> str:
+    """Of a plain file's bytes, in hexadecimal. Raises as `plain`."""
+    with plain(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def text(path: Path, most: int = MOST) -> str:
