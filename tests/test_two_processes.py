@@ -28,6 +28,15 @@ def test_two_processes_learn_as_one(decathlon: Command) -> None:
     assert alone["metrics"] == json.loads(two.out)["metrics"], "one process counts the same examples"
 
 
+def test_a_detector_is_measured_by_one_process(decathlon: Command) -> None:
+    """torchmetrics, left to itself, waits for the process that waits for it: ten minutes, and the run was lost."""
+    small = ("--epochs", "1", "--batch-size", "40", "--channels", "4", "4", "8", "8", "--min-size", "64")
+    done = decathlon("train", "voc-retinanet", "--data", "sample", "--devices", "2", "--out", "run", "--json", *small)
+    assert done.status == 0, done.err
+    alone = json.loads(decathlon("evaluate", "run", "--json").out)
+    assert json.loads(done.out)["metrics"]["map"] == pytest.approx(alone["metrics"]["map"], rel=1e-4, abs=1e-6)
+
+
 @pytest.mark.parametrize(("how", "rank", "says"), [("kill", 1, "process 1 of 2 was killed (SIGKILL)")])
 def test_a_process_that_dies_ends_the_run(how: str, rank: int, says: str) -> None:
     found = misbehaving(how, rank, limit=60)

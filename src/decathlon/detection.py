@@ -104,7 +104,10 @@ def evaluate(model: nn.Module, split: Scenes, classes: list[str]) -> dict[str, f
 
 def measured(detections: list[Target], truths: list[Target], classes: list[str]) -> dict[str, float]:
     """As `evaluate`, of what `found` gives."""
-    metric = MeanAveragePrecision(class_metrics=True, backend="faster_coco_eval", max_detection_thresholds=MOST)
+    # One process measures alone: without the last option torchmetrics would wait for the others, which wait for it.
+    metric = MeanAveragePrecision(
+        class_metrics=True, backend="faster_coco_eval", max_detection_thresholds=MOST, sync_on_compute=False
+    )
     metric.warn_on_many_detections = False
     metric.update(detections, truths)
     values = metric.compute()
