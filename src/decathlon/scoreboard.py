@@ -10,6 +10,7 @@ from typing import Any
 
 from decathlon import guard, run
 from decathlon.recipe import task_ids
+from decathlon.terminal import counted
 
 BEGIN, END = "<!-- scoreboard: written by `decathlon scoreboard --write` -->", "<!-- /scoreboard -->"
 
@@ -83,7 +84,9 @@ def _variant(summary: dict[str, Any]) -> tuple[str, str]:
     changed += [f"network {summary['model']}"] if summary.get("model") else []
     changed += ["until the bar"] if summary.get("until_bar") else []
     processes = summary.get("devices", 1)
-    threads = f"{summary.get('threads', '?')} threads" + (f" in each of {processes} processes" if processes > 1 else "")
+    threads = counted(summary.get("threads", 0), "thread") + (
+        f" in each of {processes} processes" if processes > 1 else ""
+    )
     return ", ".join(changed), f"{summary.get('hardware') or summary.get('device', 'unknown')} ({threads})"
 
 
