@@ -58,7 +58,8 @@ def fit(
     average = copy.deepcopy(model) if recipe.ema or divided else model
     found = checkpoint.load(folder, card.id) if resume else None
     if found:
-        state, sums = checkpoint.restore(found, model, average if recipe.ema else model)
+        state, known = checkpoint.restore(found, model, average if recipe.ema else model)
+        sums = own(known, fabric)
     elif resume:
         say(f"{folder} has no checkpoint that can be used: starting from the beginning")
     if resume:
@@ -83,7 +84,7 @@ def fit(
         nonlocal saved
         saved = time.monotonic()
         check_finite(sums, state, folder, model)
-        tensors = checkpoint.pack(model, average if recipe.ema else model, optimizers, sums)
+        tensors = checkpoint.pack(model, average if recipe.ema else model, optimizers, of_all(sums, fabric))
         if fabric.is_global_zero:
             checkpoint.save(folder, tensors, state, card.id)
         fabric.barrier()
@@ -160,6 +161,20 @@ def any_process(asked: bool, fabric: Fabric) -> bool:
         return asked
     votes = fabric.all_reduce(torch.tensor(float(asked), device=fabric.device), reduce_op="sum")
     return bool(torch.as_tensor(votes) > 0)
+
+
+def of_all(sums: dict[str, Tensor], fabric: Fabric) -> dict[str, Tensor]:
+    """The sums of all processes side by side, each (processes,), for a checkpoint: each is to find its own again."""
+    return {name: torch.as_tensor(fabric.all_gather(value)).reshape(-1) for name, value in sorted(sums.items())}
+
+
+def own(known: dict[str, Tensor], fabric: Fabric) -> dict[str, Tensor]:
+    """This process's sums, of those in a checkpoint; the mean of all, where so many processes are no longer."""
+    sums = dict[str, Tensor]()
+    for name, values in known.items():
+        alike = values.numel() == fabric.world_size
+        sums[name] = values.reshape(-1)[fabric.global_rank] if alike else values.double().mean().to(values.dtype)
+    return sums
 
 
 def mean_over_processes(sums: dict[str, Tensor], batches: int, fabric: Fabric) -> dict[str, float]:

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -153,6 +154,12 @@ def _worker(rank: int, processes: int, port: int, place: str, work: Callable[...
         raise
     if rank == 0:
         Path(place, "result.json").write_text(json.dumps(result))
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # nobody is waiting for anything of this process any more
+        torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # with the interpreter's own end, a thread of gloo's now and then aborted what had done its work
 
 
 def _reason(error: Exception, place: str, processes: int, asked: bool) -> Exception:

@@ -147,8 +147,9 @@ def test_divided_weights_learn_alike(decathlon: Command) -> None:
         assert other["validation"] == pytest.approx(one["validation"], rel=1e-5)
     weights = [load_file(Path(name, "model.safetensors")) for name in ("ddp", "fsdp")]
     assert weights[0].keys() == weights[1].keys()
-    for name, tensor in weights[0].items():
-        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-3, atol=1e-4)
+    # A key's bias changes no attention: its gradient is rounding alone, which Adam makes full steps of.
+    for name in sorted(name for name in weights[0] if not name.endswith("key.bias")):
+        torch.testing.assert_close(weights[1][name], weights[0][name], rtol=1e-3, atol=1e-4, msg=name)
     assert Path("fsdp/encoder/model.safetensors").exists()
 
 
