@@ -36,13 +36,13 @@ def attempt(name: str, place: Path) -> Callable[[bytes], None]:
     if name in ("config", "checkpoint"):
         whole = hostile.run_files()
         folder = hostile.folders()["run" if name == "config" else "checkpoint"]
-        spoiled = "config.json" if name == "config" else "checkpoint/step-00000003.safetensors"
+        changed = "config.json" if name == "config" else "checkpoint/step-00000003.safetensors"
         for one, content in whole.items():
             (place / one).parent.mkdir(parents=True, exist_ok=True)
             (place / one).write_bytes(content)
 
         def once(data: bytes) -> None:
-            (place / spoiled).write_bytes(data)
+            (place / changed).write_bytes(data)
             hostile.held(lambda: folder.read(place), folder.well_formed, place.name)
 
         return once

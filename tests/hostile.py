@@ -185,7 +185,7 @@ def readers() -> dict[str, Reader]:
             lambda p: cifar10.pickled_batch(p.read_bytes(), p),
             good_batch,
         ),
-        "plain spoiled.batch": Reader(
+        "plain batch": Reader(
             spoiled.bytes_of(spoiled.plain_batch()),
             "test_batch.bin",
             lambda p: cifar10.plain_batch(p.read_bytes(), p),

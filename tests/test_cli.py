@@ -92,7 +92,7 @@ def test_wrong_commands_end_with_2(command: list[str], words: list[str], decathl
     [
         (["train", "mnist-mlp", "--data", "no/such/folder"], ["no/such/folder", "sample"]),
         (["train", "mnist-mlp", "--resume", "nowhere"], ["nowhere", "no run folder"]),
-        (["evaluate", "nowhere"], ["nowhere", "no run folder"]),
+        (["evaluate", "nowhere"], ["nowhere", "neither a run folder"]),
         (["predict", "mnist-mlp", "x.png", "--run", "latest"], ["no finished run", "decathlon train mnist-mlp"]),
         (["report", "nowhere"], ["nowhere"]),
         (["scoreboard"], ["no folder results"]),
@@ -248,7 +248,7 @@ def test_a_mistyped_file_name_is_no_review(task_id: str, decathlon: Command) -> 
 
 def test_evaluate_says_what_it_takes(decathlon: Command) -> None:
     done = decathlon("evaluate", "mnist-mpl")
-    assert done.status == 2
+    assert done.status == 1
     assert "neither a run folder nor a task" in done.err
     assert "mnist-mlp" in done.err
 

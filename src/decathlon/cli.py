@@ -164,7 +164,7 @@ def evaluate_command(args: list[str]) -> int:
 
     folder = shipped.folder(options.run) or Path(options.run)
     if not folder.is_dir():
-        raise UsageError(f"{options.run!r} is neither a run folder nor a task{nearest(options.run, task_ids())}")
+        raise FileNotFoundError(f"{options.run!r} is neither a run folder nor a task{nearest(options.run, task_ids())}")
     result = evaluate(folder, options.data_dir)
     show(result, options.json, lambda: print_result(result))
     return 0
