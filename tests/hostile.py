@@ -1,6 +1,6 @@
 """Files as nobody should make them, and what every reader owes: well-formed data, or one error that names the file.
 
-Shared by tests/test_hostile.py (few examples), tests/soak/test_hostile.py (many) and the fuzzers in fuzz/.
+Shared by tests/test_hostile.py (few examples), tests/soak/test_many_hostile.py (many) and the fuzzers in fuzz/.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whatever lies in a file, it is read as what it should be or refused in one line that names it; nothing else happens.
 
-The properties run with few examples here, and with many in tests/soak/test_hostile.py.
+The properties run with few examples here, and with many in tests/soak/test_many_hostile.py.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -321,3 +322,15 @@ def test_kinds_of_pictures_that_nobody_needs(kind: str, tmp_path: Path) -> None:
         path.write_bytes(out.getvalue())
         with pytest.raises(ValueError, match="is no picture that can be read"):
             opener(path)
+
+
+def test_a_chunk_that_says_it_is_huge_takes_no_memory(tmp_path: Path) -> None:
+    """Found by hypothesis: for a PNG of 78 bytes whose pixels say that they have 83 MB as many bytes were asked for."""
+    made = io.BytesIO()
+    Image.new("RGB", (9, 7), "red").save(made, "PNG")
+    content = bytearray(made.getvalue())
+    place = content.index(b"IDAT") - 4
+    content[place : place + 4] = (1 << 30).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(content)
+    with hostile.limited(len(content)), contextlib.suppress(ValueError):
+        digit.open_image(str(tmp_path / "a.png"))

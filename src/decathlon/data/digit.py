@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,9 @@ def open_image(path: str) -> Image.Image:
         FileNotFoundError: There is none.
         ValueError: It is no picture, no plain file, damaged, or larger than 50 million pixels.
     """
-    files.plain(path)
+    content = io.BytesIO(files.content(Path(path)))  # of a file Pillow asks for as many bytes as a chunk claims
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(content, formats=FORMATS) as image:
             wide, high = image.size
             upright = ImageOps.exif_transpose(image) if wide * high <= MAX_PIXELS else None  # a copy, decoded
     except UnidentifiedImageError:
@@ -48,8 +49,9 @@ def open_image(path: str) -> Image.Image:
 
 def held(path: str | Path) -> int:
     """How the camera was held that took a picture, which `open_image` could read: EXIF's orientation, from 1 to 8."""
+    content = io.BytesIO(files.content(Path(path)))
     try:
-        with Image.open(path, formats=FORMATS) as stored:
+        with Image.open(content, formats=FORMATS) as stored:
             found = stored.getexif().get(ORIENTATION, 1)
     except Exception as error:  # as in `open_image`
         raise ValueError(f"{path} is damaged: {error}") from None

@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import hostile
 import test_hostile
 
+# Of a failing example only: large ones are nothing for a terminal.
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "2000"))
 
 
