@@ -8,6 +8,7 @@ array or for its type, or the file is refused. What each opcode does is written 
 from __future__ import annotations
 
 import pickletools
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,10 +180,12 @@ def read(content: bytes) -> Any:
     """
     machine = Machine()
     try:
-        for number, (code, value, _) in enumerate(pickletools.genops(content)):
-            if number > MOST:
-                raise ValueError(f"it has more than {MOST:,} opcodes")
-            machine.do(code.name, value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escape sequences in texts, which pickletools decodes
+            for number, (code, value, _) in enumerate(pickletools.genops(content)):
+                if number > MOST:
+                    raise ValueError(f"it has more than {MOST:,} opcodes")
+                machine.do(code.name, value)
         (found,) = machine.take(1)
     except (IndexError, KeyError, UnicodeError, OverflowError) as error:
         raise ValueError(f"its opcodes do not fit together ({type(error).__name__})") from None

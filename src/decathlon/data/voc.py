@@ -217,9 +217,10 @@ def read_voc(sides: dict[str, list[tuple[Path, Path]]], classes: tuple[str, ...]
     """All annotations, side by side, and the classes: those found in training where none are given."""
     found = {side: [read_xml(*both) for both in pairs] for side, pairs in sides.items()}
     names = classes or sorted({name for one in found["train"] for name in one.names})
+    place = sides["train"][0][1].parent
     if not names:
-        raise ValueError("none of the pictures to train on has a box")
-    return found, classes or files.class_names(names, "an annotation to train on")
+        raise ValueError(f"{place}: none of the pictures to train on has a box")
+    return found, classes or files.class_names(names, place)
 
 
 # --- COCO -------------------------------------------------------------------------------------------------------------
