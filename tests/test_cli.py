@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -237,6 +238,24 @@ def test_one_bad_input_of_several_does_not_silence_the_others(decathlon: Command
     alone = decathlon("predict", "mnist-mlp", "missing.png", "nothing.png")
     assert (alone.status, alone.out) == (1, "")
     assert alone.err.count("\n") == 1  # nobody answered: nobody is named
+
+
+def test_a_bad_input_lets_no_picture_overwrite_another(decathlon: Command) -> None:
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Image.new("RGB", (64, 48), "green").save(f"{folder}/x.png")
+    done = decathlon("predict", "voc-retinanet", "a/x.png", "b/x.png", "missing.png", "--json")
+    assert done.status == 1
+    pictures = [answer["picture"] for answer in json.loads(done.out)]
+    assert pictures == ["x-voc-retinanet.png", "x-voc-retinanet-2.png"]
+    assert all(Path(picture).exists() for picture in pictures)
+
+
+def test_standard_input_is_read_once(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("a fine film\n"))
+    done = decathlon("predict", "imdb-textcnn", "-", "missing.txt")
+    assert (done.status, done.out) == (1, "")
+    assert done.err.endswith("there is no file missing.txt\n")
 
 
 @pytest.mark.parametrize("task_id", ["imdb-textcnn", "imdb-roberta"])

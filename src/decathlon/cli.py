@@ -216,17 +216,18 @@ def asked(
     try:
         return predict(list(inputs)), []
     except (OSError, ValueError):
-        if len(inputs) == 1:
+        if len(inputs) == 1 or "-" in inputs:  # standard input cannot be read again
             raise
-    answers, failed = list[dict[str, Any]](), list[Exception]()
+    good, failed = list[str](), list[Exception]()
     for each in inputs:
         try:
-            answers += predict([each])
+            predict([each])
+            good.append(each)
         except (OSError, ValueError) as error:
             failed.append(error)
-    if not answers:
+    if not good:
         raise failed[0]
-    return answers, failed
+    return predict(good), failed  # together: pictures of one name in two folders get two names
 
 
 def export_command(args: list[str]) -> int:
