@@ -13,6 +13,7 @@ import tempfile
 import threading
 import webbrowser
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,19 +87,45 @@ def application(folder: Path) -> tuple[Any, Fits]:
 
     Uploads and examples are the only files, and lie in `folder`.
     """
-    import anyio
     import fastapi
     import gradio as gr
-    from starlette.exceptions import HTTPException
-    from starlette.responses import JSONResponse, PlainTextResponse, Response
 
     from decathlon.demo import page
+
+    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_route(UPLOAD, uploads(folder), ["POST"])
+    blocks = page.build(folder)
+    blocks.state_session_capacity = SESSIONS
+    blocks.has_launched = True  # without this Gradio takes any path of the server's for an upload when it is mounted
+    mounted = gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        show_error=True,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        max_file_size=inputs.MOST_BYTES,
+        theme=page.theme(),
+        css_paths=page.HERE / "style.css",
+        head=page.HEAD,
+    )
+    return mounted, page.fits(blocks)
+
+
+def uploads(folder: Path) -> Callable[[Any], Any]:
+    """What answers an upload: it keeps a picture of our own making in `folder`, and nothing else can be read back."""
+    import anyio
+    from starlette.exceptions import HTTPException
+    from starlette.responses import JSONResponse, PlainTextResponse, Response
 
     kept: deque[Path] = deque()
     turns = anyio.CapacityLimiter(DECODED)
 
     def keep(content: bytes) -> str:
-        """Decode an upload and keep it as a picture of our own making: nothing else can be read back."""
         image = inputs.picture(content)
         place = folder / secrets.token_hex(16)
         place.mkdir()
@@ -124,25 +151,4 @@ def application(folder: Path) -> tuple[Any, Fits]:
         except HTTPException as error:  # no form, or one with more than a file
             return PlainTextResponse(str(error.detail), 400)
 
-    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_route(UPLOAD, upload, ["POST"])
-    blocks = page.build(folder)
-    blocks.state_session_capacity = SESSIONS
-    blocks.has_launched = True  # without this Gradio takes any path of the server's for an upload when it is mounted
-    mounted = gr.mount_gradio_app(
-        app,
-        blocks,
-        path="/",
-        footer_links=[],
-        run_history=False,
-        show_error=True,
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=False,
-        enable_monitoring=False,
-        max_file_size=inputs.MOST_BYTES,
-        theme=page.theme(),
-        css_paths=page.HERE / "style.css",
-        head=page.HEAD,
-    )
-    return mounted, page.fits(blocks)
+    return upload
