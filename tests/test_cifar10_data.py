@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bad_server import Server
 from PIL import Image
 
 from decathlon.data import Data, Source, cifar10, download, drawn, photo
@@ -118,6 +119,33 @@ def test_archive_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         own(archive)
 
 
+def test_what_was_read_as_ones_own_is_not_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same files, in the cache of the same data folder, whose checksums nobody has looked at."""
+    release(tmp_path / "cifar-10-batches-py", monkeypatch)
+    monkeypatch.setitem(cifar10.PICKLED, "data_batch_2", "0" * 32)
+    cifar10.load(Source("own", tmp_path, tmp_path, download=False))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"data_batch_2 is damaged: its checksum is wrong"):
+            official(tmp_path)
+
+
+def test_the_archive_is_fetched_once(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = release(tmp_path / "made/cifar-10-batches-bin", monkeypatch, plain=True)
+    archive = packed(folder, tmp_path / "made/cifar-10-binary.tar.gz", monkeypatch)
+    server.files = {archive.name: archive.read_bytes()}
+    monkeypatch.setattr(cifar10, "URL", server.url(""))
+    for _ in range(2):
+        found = cifar10.load(Source("official", None, tmp_path / "data"))
+        assert same(found, official(tmp_path / "made"))
+    assert [path for path, _ in server.asked] == [f"/{archive.name}"]
+
+
+def test_an_empty_folder_of_the_release_hides_no_pictures(tmp_path: Path) -> None:
+    tree(tmp_path / "cifar10", classes=tuple(CLASSES))
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    assert official(tmp_path).name == "cifar10-png-120"
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "word"),
     [
@@ -185,8 +213,30 @@ def test_official_folder_of_pictures(ending: str, name: str, tmp_path: Path, mon
     assert official(tmp_path).name == name.removesuffix("-80")
     for side in ("train", "test"):
         (tmp_path / "cifar10" / side / "cat").rename(tmp_path / "cifar10" / side / "mouse")
-    with pytest.raises(ValueError, match="must hold the classes airplane"):
+    with pytest.raises(ValueError, match=r"must hold the classes airplane.*: cat, mouse is missing, or none of them"):
         official(tmp_path)
+
+
+def test_official_pictures_have_both_sides(tmp_path: Path) -> None:
+    tree(tmp_path / "cifar10", ("train",), tuple(CLASSES))
+    with pytest.raises(ValueError, match="must hold train/ and test/, not train alone"):
+        official(tmp_path)
+
+
+def test_a_class_that_would_not_be_trained_on_is_named(tmp_path: Path) -> None:
+    """Of 20 pictures three are held out by a fixed draw; the folder whose lonely picture is among them is refused."""
+    outcomes = set()
+    for place in range(20):
+        folder = tmp_path / f"mine{place}"
+        for number in range(19):
+            save(folder / ("a" if number < place else "c") / f"{number}.png")
+        save(folder / "b/0.png")
+        try:
+            train = own(folder).train
+            outcomes.add("trained" if 1 in train.targets else "silent")
+        except ValueError as error:
+            outcomes.add(str(error).partition(" holds ")[2])
+    assert outcomes == {"trained", "too few pictures of b: none is left to train on"}
 
 
 def test_nothing_there_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,6 +269,10 @@ def test_own_sides(other: str, tmp_path: Path) -> None:
 def test_own_three_sides_keep_their_validation(tmp_path: Path) -> None:
     data = own(tree(tmp_path / "mine", ("train", "test", "val")))
     assert (len(data.train), min(reds(data.validation.inputs)), min(reds(data.test.inputs))) == (12, 200, 100)
+    assert data.train.targets.tolist() != sorted(data.train.targets.tolist()), "start values look at the first ones"
+    assert all(
+        int(image[0, 0, 0]) // 10 == label for image, label in zip(data.train.inputs, data.train.targets, strict=True)
+    )
 
 
 def test_own_without_sides_gives_a_tenth_to_the_test(tmp_path: Path) -> None:
@@ -235,7 +289,24 @@ def test_pictures_of_other_sizes_are_said_once(tmp_path: Path, capsys: pytest.Ca
     assert len(own(tmp_path / "mine").train) == 12
     error = capsys.readouterr().err
     assert "1 of 25 pictures scaled and cropped to 32×32" in error
-    assert "1 files passed over" in error
+    assert "passed over 1 in the folders of the classes" in error
+
+
+def test_folders_that_are_no_side_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree(tmp_path / "mine", ("train", "Test", "valid"))
+    assert len(own(tmp_path / "mine").train) == 10  # of 12, one of which each validates and tests
+    assert "mine: passed over Test, valid: what is divided lies in train, test, val" in capsys.readouterr().err
+
+
+def test_train_may_be_a_class(tmp_path: Path) -> None:
+    tree(tmp_path / "mine", ("",), ("plane", "train"))
+    (tmp_path / "mine/__MACOSX").mkdir()
+    assert own(tmp_path / "mine").meta["classes"] == ["plane", "train"]
+
+
+def test_sides_of_other_names_are_no_classes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Test holds no picture .*; sides must be called train, test, val"):
+        own(tree(tmp_path / "mine", ("Train", "Test")))
 
 
 def test_folders_that_do_not_match(tmp_path: Path) -> None:
@@ -295,7 +366,12 @@ def test_second_start_reads_the_cache(tmp_path: Path, monkeypatch: pytest.Monkey
     save(folder / "test/a/0.png", 77)
     os.utime(folder / "test/a/0.png", (1, 1))
     assert 77 in reds(own(folder).test.inputs)
-    assert sorted(path.suffix for path in (tmp_path / "data/cache").iterdir()) == [".npz", ".npz"]
+    content, status = (folder / "test/a/0.png").read_bytes(), (folder / "test/a/0.png").stat()
+    save(folder / "test/a/0.png", 78)
+    assert len((folder / "test/a/0.png").read_bytes()) == len(content), "or another size would tell"
+    os.utime(folder / "test/a/0.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert 78 in reds(own(folder).test.inputs), "another picture, of the same size and the same time"
+    assert [path.suffix for path in (tmp_path / "data/cache").iterdir()] == [".npz"] * 3
 
 
 def test_damaged_cache_is_said_and_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -355,6 +431,15 @@ def test_transparent_is_white_and_turned_is_upright(tmp_path: Path) -> None:
     assert int(found[:, 18:].max()) == 0
     assert "cropped to its middle" in notes[-1]
     assert "32×64" in notes[-1]
+
+
+def test_fractions_become_bytes(tmp_path: Path) -> None:
+    Image.fromarray(np.full((32, 32), 0.4, np.float32)).save(tmp_path / "fractions.tif")
+    assert set(photo.picture(tmp_path / "fractions.tif")[0].flatten().tolist()) == {102}
+    values = np.full((32, 32), 51, np.float32)
+    values[0, 0], values[0, 1] = np.nan, 300
+    Image.fromarray(values).save(tmp_path / "odd.tif")
+    assert set(photo.picture(tmp_path / "odd.tif")[0].flatten().tolist()) == {0, 43, 255}
 
 
 def test_sixteen_bits_become_eight(tmp_path: Path) -> None:

@@ -46,12 +46,15 @@ def test_convnet_is_six_convolutions_and_three_fully_connected_layers() -> None:
     found = kinds(ConvNet())
     assert (found["Conv2d"], found["Linear"]) == (6, 3)
     assert found.keys() == {"Conv2d", "Linear", "BatchNorm2d", "BatchNorm1d", "MaxPool2d", "ReLU", "Dropout"}
-    seen = operations(ConvNet(), torch.zeros(2, 3, 32, 32))[1]
-    assert (seen["convolution"], seen["fully connected"], seen["addition"]) == (6, 3, 0)
+    seen = operations(ConvNet(dropout=0.1), torch.zeros(2, 3, 32, 32))[1]
+    shared = {"batch norm": 7, "max pooling": 4, "ReLU": 8, "dropout": 1}
+    assert seen == {"convolution": 6, "fully connected": 3, **shared}
 
 
 def test_skipnet_adds_what_skipped() -> None:
-    assert operations(SkipNet(), torch.zeros(2, 3, 32, 32))[1]["addition"] == 2
+    seen = operations(SkipNet(), torch.zeros(2, 3, 32, 32))[1]
+    shared = {"batch norm": 7, "max pooling": 4, "ReLU": 8, "dropout": 1}
+    assert seen == {"convolution": 8, "fully connected": 1, "addition": 2, **shared}
     block = SkipNet().middle[-1].eval()
     maps = torch.randn(2, 128, 7, 7)
     for parameter in block.parameters():
@@ -63,6 +66,20 @@ def test_skipnet_adds_what_skipped() -> None:
 def test_networks_for_photos_take_other_sizes(side: int) -> None:
     for network in (ConvNet(classes=7), SkipNet(classes=7)):
         assert network(torch.zeros(2, 3, side, side)).shape == (2, 7)
+
+
+class Sham(nn.Module):
+    """All that cifar10-skip promises, but for a connection that skips anything."""
+
+    def __init__(self, convolutions: int) -> None:
+        super().__init__()
+        row = [nn.Conv2d(3, 3, 3, padding=1) for _ in range(convolutions)]
+        self.body = nn.Sequential(*row, nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(8), nn.Dropout(0.1))
+        self.output, self.bias = nn.Linear(48, 10), nn.Parameter(torch.zeros(3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.body(images + 0.0) + self.bias
+        return self.output(torch.cat([maps], 1).flatten(1))
 
 
 class Functional(nn.Module):
@@ -105,6 +122,8 @@ def test_functional_calls_are_seen() -> None:
         ("cifar10-cnn", nn.Sequential(ConvNet(), nn.Linear(10, 10)), "4 fully connected"),
         ("cifar10-skip", ConvNet(), "no skip connection"),
         ("cifar10-skip", SkipNet(dropout=0.0), "no dropout"),
+        ("cifar10-skip", Sham(2), "no skip connection"),
+        ("cifar10-skip", Sham(1), "1 convolution, and nothing to skip"),
     ],
 )
 def test_broken_promises_are_named(task: str, network: nn.Module, reason: str) -> None:

@@ -52,6 +52,12 @@ MOVES = frozenset(
 )
 
 
+def _alike(args: Any) -> bool:
+    """Whether what is added are two maps of one shape, and not a number or a vector: x + 0 joins nothing."""
+    one, other = args[:2]
+    return isinstance(one, Tensor) and isinstance(other, Tensor) and one.shape == other.shape
+
+
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
@@ -63,6 +69,10 @@ class _Recorder(TorchDispatchMode):
             kind = KINDS.get(name, name)
             if kind == "convolution" and len(args) > 6 and args[6] is True:
                 kind = "transposed convolution"
+            if kind == "addition" and not _alike(args):
+                kind = "addition of a constant"
+            if kind == "concatenation" and len(args[0]) < 2:
+                kind = "concatenation of one"
             self.counts[kind] += 1
         return func(*args, **(kwargs or {}))
 

@@ -21,7 +21,7 @@ from decathlon.data.download import fetch, md5
 
 VERSION = "1"  # of what the cache holds: raise it when reading changes
 SIZE = 3 * photo.SIDE * photo.SIDE
-CLASSES = list(drawn.SHAPES)
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]  # label 0 to 9
 URL = "https://www.cs.toronto.edu/~kriz/"
 # Archives and their MD5. The second is fetched: its batches are plain bytes, where a pickle could be a program.
 ARCHIVES = {
@@ -71,19 +71,20 @@ def load(source: Source) -> Data:
         name, place = "cifar10", official(source)
     if released(place):
         classes = CLASSES
-        files = sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else [place]
-        key = _hash([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])
+        held = sorted(path for path in place.iterdir() if path.is_file()) if place.is_dir() else [place]
+        # Its kind, too: what the user's own may hold is no proof that its checksums were found right.
+        key = _hash([source.kind, *((path.name, files.stamp(path.stat())) for path in held)])
         found = cached(source, key, lambda: batches(place, source.kind == "official"))
     elif place.is_dir():
         folder = photo.listed(place)
         classes = folder.classes
         if source.kind == "official":
             name = _copy(folder)
-        sides = {side: len(files) for side, files in folder.files.items()}
+        sides = {side: len(listed) for side, listed in folder.files.items()}
         found = cached(source, folder.key, lambda: Pictures(*photo.decode(folder), sides))
     else:
         raise ValueError(f"{place} is neither a folder of pictures nor an archive of CIFAR-10 ({', '.join(ARCHIVES)})")
-    train, validation, test = _splits(found, place)
+    train, validation, test = _splits(found, place, classes)
     return Data(name, train, validation, test, {"classes": classes})
 
 
@@ -112,29 +113,40 @@ def released(path: Path) -> Path | None:
     """The folder or archive in the format of the release that is `path` or lies in it; None where there is none."""
     if path.is_file():
         return path if path.name.endswith((".tar.gz", ".tgz", ".tar")) else None
-    if any((path / name).exists() for name in (*PICKLED, *PLAIN)):
-        return path
-    places = ("cifar-10-batches-py", "cifar-10-python.tar.gz", "cifar-10-batches-bin", "cifar-10-binary.tar.gz")
-    return next((path / place for place in places if (path / place).exists()), None)
+    names = ("cifar-10-batches-py", "cifar-10-python.tar.gz", "cifar-10-batches-bin", "cifar-10-binary.tar.gz")
+    places = [path, *(path / name for name in names)]
+    return next((p for p in places if p.is_file() or any((p / name).exists() for name in (*PICKLED, *PLAIN))), None)
 
 
 def _copy(folder: photo.Folder) -> str:
     """Name of an official folder of pictures: JPEG files are not quite the pictures of the release."""
-    if folder.classes != CLASSES:
-        raise ValueError(f"{folder.path} must hold the classes {', '.join(CLASSES)}; other pictures: --data PATH")
-    sides = {side: len(files) for side, files in folder.files.items()}
-    jpeg = any(file.lower().endswith((".jpg", ".jpeg")) for files in folder.files.values() for file, _ in files)
-    return f"cifar10-{'jpeg' if jpeg else 'png'}" + ("" if sides == COUNTS else f"-{sum(sides.values())}")
+    if wrong := set(folder.classes) ^ set(CLASSES):
+        raise ValueError(
+            f"{folder.path} must hold the classes {', '.join(CLASSES)}: {', '.join(sorted(wrong))} is missing, or none "
+            "of them; other pictures: --data PATH"
+        )
+    sides = {side: len(listed) for side, listed in folder.files.items()}
+    if sides.keys() != COUNTS.keys():
+        raise ValueError(f"{folder.path} must hold train/ and test/, not {', '.join(sides)} alone")
+    endings = {Path(file).suffix.lower().lstrip(".") for listed in folder.files.values() for file, _ in listed}
+    kind = "-".join(sorted({"jpeg" if ending == "jpg" else ending for ending in endings}))
+    return f"cifar10-{kind}" + ("" if sides == COUNTS else f"-{sum(sides.values())}")
 
 
-def _splits(found: Pictures, place: Path) -> tuple[Split, Split, Split]:
-    """Training, validation and test, as `divided` says."""
+def _splits(found: Pictures, place: Path, classes: list[str]) -> tuple[Split, Split, Split]:
+    """Training, validation and test, as `divided` says. Raises ValueError where a class is not trained on."""
     whole = Split(torch.from_numpy(found.pixels), torch.from_numpy(found.labels))
     parts, start = {}, 0
     for side, count in found.sides.items():
         parts[side] = whole[start : start + count]
         start += count
-    return divided(parts, place)
+    train, validation, test = divided(parts, place)
+    learned = set(train.targets.tolist())
+    if missing := [name for number, name in enumerate(classes) if number not in learned]:
+        raise ValueError(f"{place} holds too few pictures of {', '.join(missing)}: none is left to train on")
+    # Start values look at the first training pictures, which lie class by class where nothing was held out of them.
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)) if "val" in parts else slice(None)
+    return train[order], validation, test
 
 
 # --- The cache --------------------------------------------------------------------------------------------------------
@@ -174,7 +186,8 @@ def batches(place: Path, official: bool) -> Pictures:
     pixels, labels = [], []
     for name in names:
         if name not in contents:
-            raise FileNotFoundError(f"{place} has no {name}; delete it and run again, or put the whole release there")
+            advice = "; delete it and run again, or put the whole release there" if official else ""
+            raise FileNotFoundError(f"{place} has no {name}, a batch of CIFAR-10{advice}")
         content = contents[name]
         if official and name in PICKLED and hashlib.md5(content, usedforsecurity=False).hexdigest() != PICKLED[name]:
             raise ValueError(f"{place / name} is damaged: its checksum is wrong; delete {place} and run again")

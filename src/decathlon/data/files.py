@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import tarfile
 import zlib
@@ -44,6 +45,14 @@ def content(path: Path, most: int = MOST) -> bytes:
         if (size := path.stat().st_size) > most:
             raise ValueError(f"{path} has {size:,} bytes; at most {most:,} are read")
         return file.read()
+
+
+def stamp(status: os.stat_result) -> tuple[int, int, int]:
+    """What changes when a file does, for the keys of caches: its size and both times of change.
+
+    The second of the times cannot be set, so that a copy which keeps the first (`cp -p`, an archive) is seen as well.
+    """
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def sha256(path: Path) -> str:
@@ -172,7 +181,7 @@ def telling(path: Path, *kinds: type[Exception]) -> Iterator[None]:
         raise
     except (*DAMAGED, *kinds) as error:
         reason = str(error) or type(error).__name__
-        raise ValueError(f"{path} is damaged or cut short: {reason}; delete it and get it again") from None
+        raise ValueError(f"{path} is damaged or cut short: {reason}") from None
 
 
 def unpack(path: Path, folder: Path, wanted: Callable[[str], str], most: int, count: int) -> None:

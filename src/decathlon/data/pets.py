@@ -96,7 +96,8 @@ def load(source: Source, size: int) -> Data:
     counts = {side: sum(pair.side == side for pair in pairs) for side in SIDES}
     if source.kind == "official" and {side: count for side, count in counts.items() if count} != COUNTS:
         name = f"pets-{len(pairs)}"
-    key = hashlib.sha256(repr([(*pair, *_status(pair.photo), *_status(pair.mask)) for pair in pairs]).encode())
+    stamps = [(*pair, *files.stamp(pair.photo.stat()), *files.stamp(pair.mask.stat())) for pair in pairs]
+    key = hashlib.sha256(repr(stamps).encode())
     path = source.folder / "cache" / f"pets-{VERSION}-{size}-{key.hexdigest()[:16]}.npz"
     found = cache.arrays(path, lambda: decode(pairs, size))
     whole = Pets(
@@ -206,11 +207,6 @@ def _own_pairs(place: Path, side: str) -> list[Pair]:
     if alone := set(of_name) - {path.stem for path in photos}:
         say(f"{masks}: {len(alone):,} masks passed over, which have no photo ({min(alone)} for one)")
     return [Pair(side or "train", path, of_name[path.stem], False) for path in photos]
-
-
-def _status(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------

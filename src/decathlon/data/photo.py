@@ -58,7 +58,7 @@ def picture(path: str | Path) -> tuple[Tensor, list[str]]:
         ValueError: It is no picture, damaged, or larger than 50 million pixels.
     """
     pixels, (wide, high) = read(path)
-    notes = [] if (wide, high) == (SIDE, SIDE) else [f"scaled from {wide}×{high} to {SIDE}×{SIDE}"]
+    notes = [] if min(wide, high) == SIDE else [f"scaled from {wide}×{high} to {SIDE}×{SIDE}"]
     if wide != high:
         notes.append(f"cropped to its middle: the network sees squares, this is {wide}×{high}")
     return torch.from_numpy(pixels), notes
@@ -101,8 +101,9 @@ def in_colour(image: Image.Image) -> Image.Image:
         over = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
     if image.mode.startswith(("I", "F")):  # 16 bits and more, which convert() would clip
-        values = np.asarray(image, np.float32)
-        top = 65535.0 if image.mode.startswith("I;16") else max(255.0, float(values.max()))
+        values = np.nan_to_num(np.asarray(image, np.float32))
+        whole = 1.0 if image.mode == "F" and values.max() <= 1 else 255.0  # fractions are written from 0 to 1
+        top = 65535.0 if image.mode.startswith("I;16") else max(whole, float(values.max()))
         image = Image.fromarray((values * (255 / top)).clip(0, 255).astype(np.uint8))
     return image.convert("RGB")
 
@@ -113,7 +114,8 @@ def listed(path: Path) -> Folder:
     Raises:
         ValueError: There are no two classes, a class is missing on a side, or its folder is empty: names it.
     """
-    sides = [side for side in SIDES if (path / side).is_dir()] if (path / "train").is_dir() else [""]
+    divided = (path / "train").is_dir() and bool(_folders(path / "train"))  # else `train` is a class, of trains
+    sides = [side for side in SIDES if (path / side).is_dir()] if divided else [""]
     classes = _folders(path / sides[0])
     files_.class_names(classes, path / sides[0])
     if len(classes) < 2:
@@ -123,6 +125,8 @@ def listed(path: Path) -> Folder:
         )
     files: dict[str, list[tuple[str, int]]] = {}
     digest, passed_over = hashlib.sha256(), 0
+    if more := sorted(set(_folders(path)) - set(sides)) if divided else []:
+        say(f"{path}: passed over {', '.join(more)}: what is divided lies in {', '.join(SIDES)}")
     for side in sides:
         for name in sorted(set(classes) ^ set(_folders(path / side))):
             has, lacks = (sides[0], side) if name in classes else (side, sides[0])
@@ -131,32 +135,35 @@ def listed(path: Path) -> Folder:
         for number, name in enumerate(classes):
             names, others = _pictures(path / side / name)
             if not names:
-                raise ValueError(f"{path / side / name} holds no picture ({', '.join(ENDINGS)})")
+                inner = "; sides must be called " + ", ".join(SIDES) if _folders(path / side / name) else ""
+                raise ValueError(f"{path / side / name} holds no picture ({', '.join(ENDINGS)}){inner}")
             passed_over += others
-            found += [(f"{side or '.'}/{name}/{file}", number) for file, _, _ in names]
+            found += [(f"{side or '.'}/{name}/{file}", number) for file, *_ in names]
             digest.update(repr((side, name, names)).encode())
     if passed_over:
-        say(f"{path}: {passed_over:,} files passed over, which are not {', '.join(ENDINGS)}")
+        say(f"{path}: passed over {passed_over:,} in the folders of the classes: not {', '.join(ENDINGS)}")
     return Folder(path, classes, files, digest.hexdigest()[:16])
 
 
 def _folders(path: Path) -> list[str]:
     with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if entry.is_dir() and not hidden(entry.name))
 
 
-def _pictures(path: Path) -> tuple[list[tuple[str, int, int]], int]:
-    """Name, size and time of change of each picture in a folder; and how many other files there are."""
+def hidden(name: str) -> bool:
+    """Whether a file or folder is not the user's: `.DS_Store`, or what macOS puts into an archive."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _pictures(path: Path) -> tuple[list[tuple[str, int, int, int]], int]:
+    """Name and stamp of each picture in a folder; and how many other files and folders there are."""
     found, others = [], 0
     with os.scandir(path) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or not entry.is_file():
-                continue
-            if entry.name.lower().endswith(ENDINGS):
-                status = entry.stat()
-                found.append((entry.name, status.st_size, status.st_mtime_ns))
+            if entry.is_file() and not hidden(entry.name) and entry.name.lower().endswith(ENDINGS):
+                found.append((entry.name, *files_.stamp(entry.stat())))
             else:
-                others += 1
+                others += not hidden(entry.name)
     return sorted(found), others
 
 

@@ -21,6 +21,7 @@ from decathlon import writing
 from decathlon.data import cache, say
 from decathlon.data.annotations import Annotation
 from decathlon.data.digit import held, open_image
+from decathlon.data.files import stamp
 from decathlon.data.photo import in_colour
 
 VERSION = "2"  # of what the cache holds: raise it when reading changes
@@ -225,11 +226,10 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable, items: Sequence, many: int 
 
 
 def hashed(files: Iterable[Path], *more: object) -> str:
-    """A key of these files' names, sizes and times of change, and of whatever else is given."""
+    """A key of these files' names and stamps, and of whatever else is given."""
     digest = hashlib.sha256(repr(more).encode())
     for path in files:
-        status = path.stat()
-        digest.update(f"{path}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+        digest.update(repr((str(path), stamp(path.stat()))).encode())
     return digest.hexdigest()[:16]
 
 

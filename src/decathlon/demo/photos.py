@@ -54,7 +54,8 @@ def things(photo: Image.Image) -> Things:
     side = max(FEWEST, min(photo.size))
     seen = ImageOps.fit(photo, (side, side), Image.Resampling.BICUBIC)
     skip = models.network(CIFAR[1]).model
-    heat = tinted(seen, looked_at(skip, image[None])[0][0]) if isinstance(skip, SkipNet) else None
+    best = torch.tensor([models.network(CIFAR[1]).meta["classes"].index(said[CIFAR[1]]["label"])])
+    heat = tinted(seen, looked_at(skip, image[None], best)[0]) if isinstance(skip, SkipNet) else None
     return Things(seen, small, heat, {name: one["probabilities"] for name, one in said.items()})
 
 

@@ -13,7 +13,7 @@ class ConvNet(nn.Module):
 
     Args:
         white: Filters of the first convolution, 2×2.
-        channels: Filters of the others, 3×3: the first takes one of them, the next two each, the last one.
+        channels: Filters of the others, 3×3: two with the first number, two with the second, one with the third.
         hidden: Units of the two hidden fully connected layers.
         dropout: Share of the hidden units that is dropped before the last layer, in training.
         classes: Scores to give.

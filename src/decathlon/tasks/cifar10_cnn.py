@@ -47,7 +47,7 @@ class Recipe(BaseRecipe):
     white: int = 24
     """Filters of the first convolution, which starts from the main directions of the images' patches: 24 at most."""
     channels: tuple[int, int, int] = (64, 128, 256)
-    """Filters of the others: the first has so many, the next two each, the last one."""
+    """Filters of the others: two convolutions with the first number, two with the second, one with the third."""
     hidden: int = 256
     """Units of each hidden layer."""
     dropout: float = 0.0
@@ -67,10 +67,12 @@ class Recipe(BaseRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require("--batch-size", self.batch_size > 1, "at least 2: batch norm compares examples")
         require("--smoothing", self.smoothing < 1, "below 1")
         require("--dropout", self.dropout < 1, "below 1")
         require("--white", self.white <= 24 and self.white % 2 == 0, "even, and at most 24")
-        require("--small-side", self.small_side >= 16, "at least 16: less is gone after three poolings")
+        require("--small-side", 16 <= self.small_side <= photo.SIDE, "from 16, which three poolings need, to 32")
+        require("--shift", self.shift < photo.SIDE // 2, "below 16")
 
 
 def recipe() -> Recipe:
@@ -101,7 +103,7 @@ def load(source: Source, recipe: BaseRecipe) -> Data:
 def batches(split: Split, recipe: Recipe, epoch: Epoch) -> Iterable[Split]:
     """Shuffled batches from memory; every other image is mirrored, and in the next epoch the others are.
 
-    So two epochs show both sides of every image once; drawn mirrors show a quarter of them one side twice.
+    So two epochs show both sides of every image once; drawn mirrors show half of the images one side twice.
     (Jordan 2024, arXiv:2404.00498, section 3.6)
     """
     images, turned = split.inputs.clone(), slice(epoch.number % 2, None, 2)
@@ -121,7 +123,7 @@ def model(
         network = ConvNet(recipe.white, recipe.channels, recipe.hidden, recipe.dropout, len(meta["classes"]))
         if train is not None:
             whiten(network.white, to_float(train.inputs[:5000]))
-    return network.to(memory_format=torch.channels_last)  # convolutions on the CPU are half as fast again
+    return network.to(memory_format=torch.channels_last)  # on the CPU half again as fast
 
 
 def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:

@@ -68,7 +68,8 @@ class Recipe(BaseRecipe):
         require("--smoothing", self.smoothing < 1, "below 1")
         require("--dropout", self.dropout < 1, "below 1")
         require("--white", self.white <= 24 and self.white % 2 == 0, "even, and at most 24")
-        require("--small-side", self.small_side >= 16, "at least 16: less is gone after three poolings")
+        require("--small-side", 16 <= self.small_side <= photo.SIDE, "from 16, which three poolings need, to 32")
+        require("--shift", self.shift < photo.SIDE // 2, "below 16")
 
 
 def recipe() -> Recipe:
@@ -99,7 +100,7 @@ def load(source: Source, recipe: BaseRecipe) -> Data:
 def batches(split: Split, recipe: Recipe, epoch: Epoch) -> Iterable[Split]:
     """Shuffled batches from memory; every other image is mirrored, and in the next epoch the others are.
 
-    So two epochs show both sides of every image once; drawn mirrors show a quarter of them one side twice.
+    So two epochs show both sides of every image once; drawn mirrors show half of the images one side twice.
     (Jordan 2024, arXiv:2404.00498, section 3.6)
     """
     images, turned = split.inputs.clone(), slice(epoch.number % 2, None, 2)
@@ -119,13 +120,14 @@ def model(
         network = SkipNet(recipe.white, recipe.channels, recipe.dropout, len(meta["classes"]))
         if train is not None:
             whiten(network.white, to_float(train.inputs[:5000]))
-    return network.to(memory_format=torch.channels_last)  # convolutions on the CPU are half as fast again
+    return network.to(memory_format=torch.channels_last)  # on the CPU half again as fast
 
 
 def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:
-    """Convolutions, batch norm, ReLU, max pooling, dropout, and a skip connection: a sum or a concatenation."""
+    """Convolutions, batch norm, ReLU, max pooling, dropout, and a skip connection: a sum or a concatenation of maps."""
     counts = classify.operations(model, (3, 32, 32), meta)
     broken = at_least_one(counts, "convolution", "batch norm", "ReLU", "max pooling", "dropout")
+    broken += ["it has 1 convolution, and nothing to skip"] if counts["convolution"] == 1 else []
     return broken + ([] if counts["addition"] or counts["concatenation"] else ["it has no skip connection"])
 
 
@@ -171,27 +173,29 @@ def show(model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> None:
     plots.filters(model, folder / "filters.png")
     if isinstance(model, SkipNet):
         shown, classes = data.validation[:12], data.meta["classes"]
-        heat, labels = looked_at(model, shown.inputs)
-        pairs = zip(labels, shown.targets.tolist(), strict=True)
-        titles = [classes[said] + ("" if said == true else f" (a {classes[true]})") for said, true in pairs]
+        said = classify.logits(classify.mirrored(model), shown.inputs).argmax(1)
+        heat = looked_at(model, shown.inputs, said)
+        names = [(plots.label(classes[s]), plots.label(classes[t])) for s, t in zip(said, shown.targets, strict=True)]
+        titles = [one if one == true else f"{one} (true: {true})" for one, true in names]
         plots.overlays(shown.inputs, heat, titles, folder / "attention.png", "where the network looks for what it says")
 
 
-def looked_at(model: SkipNet, images: Tensor) -> tuple[Tensor, list[int]]:
-    """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): which places speak for the class that the network says.
+def looked_at(model: SkipNet, images: Tensor, labels: Tensor) -> Tensor:
+    """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): which places speak for a class.
 
     Args:
         model: In evaluation mode.
         images: uint8 (N, 3, H, W).
+        labels: int64 (N,), the class of each that is asked about.
 
     Returns:
-        float (N, H, W) from 0 to 1, and the classes.
+        float (N, H, W) from 0 to 1.
     """
     with torch.enable_grad():
         maps = model.maps(to_float(images)).detach().requires_grad_()  # (N, 128, 7, 7)
-        best, labels = model.scores(maps).max(1)
-        (gradient,) = torch.autograd.grad(best.sum(), maps)
+        scores = model.scores(maps).gather(1, labels[:, None])  # (N, classes) -> (N, 1)
+        (gradient,) = torch.autograd.grad(scores.sum(), maps)
     weights = gradient.mean((2, 3), keepdim=True)  # (N, 128, 1, 1): how much each map speaks for the class
     heat = (weights * maps).sum(1, keepdim=True).relu()  # (N, 128, 7, 7) -> (N, 1, 7, 7)
     heat = F.interpolate(heat.detach(), images.shape[2:], mode="bilinear")[:, 0]  # (N, 1, 7, 7) -> (N, 32, 32)
-    return heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-6), labels.tolist()
+    return heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-6)
