@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make setup         make .venv with the exact tested versions"
 	@echo "make run           every task in turn on small sample data, then the scoreboard"
-	@echo "make test          the whole test suite, no network and no data needed"
+	@echo "make test          the tests that need no internet, no data and no browser"
 	@echo "make test-browser  the demo in a real browser: installs Gradio, and Debian's Chromium where there is none"
 	@echo "make test-real     tests on real data (DECATHLON_DATA says where it lies)"
 	@echo "make test-soak     long tests: hundreds of kills, many inputs, a loaded demo (about an hour)"

@@ -7,7 +7,7 @@ summaries, of which the ordinary scoreboard makes its rows: `decathlon scoreboar
 it leaves alone what is finished, and resumes what was begun.
 
 On one machine Ray is started here, on 127.0.0.1. On a cluster (`ray start` on every host) say `--address auto`, and let
-OUT and the data folder be on a disk that all hosts see. Needs the extra: pip install 'decathlon[sweep]'.
+OUT and the data folder be on a disk that all hosts see. Needs the extra: pip install -c constraints.txt -e '.[sweep]'.
 """
 
 from __future__ import annotations

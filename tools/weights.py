@@ -33,7 +33,10 @@ DRAWN = (
     "It shows how the task works. For photos train on real ones, or begin with COCO's weights: --weights coco.",
 )
 LIMITS = {
-    "mnist-mlp": [DIGITS, "A digit off the middle or turned by more than some 20° was not in its training."],
+    "mnist-mlp": [
+        DIGITS,
+        "A digit more than a pixel off the middle, or turned by more than some 8°, was not in its training.",
+    ],
     "mnist-cnn": [DIGITS, "Pictures are cropped, scaled and centred as MNIST's are before it sees them."],
     "mnist-autoencoder": [
         DIGITS,

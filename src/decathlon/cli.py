@@ -48,7 +48,7 @@ under runs/TASK/ with weights, summary, plots and report.html. Ctrl-C keeps a ch
 
   decathlon train mnist-mlp                        on the official data, with the task's own recipe
   decathlon train mnist-mlp --data sample          on data drawn here: seconds, no download
-  decathlon train cifar10-skip --data my-pictures  on your own folder, as docs/tasks/ tells for each task
+  decathlon train cifar10-skip --data my-pictures  on your own folder, as README.md tells for each task
   decathlon train mnist-mlp --epochs 3 --seed 1    every field of the recipe is an option
 
 tasks: {tasks}
@@ -369,7 +369,7 @@ def demo_command(args: list[str]) -> int:
     from importlib.util import find_spec
 
     if find_spec("gradio") is None:
-        raise RuntimeError("the demo needs Gradio: pip install 'decathlon[demo]'")
+        raise RuntimeError("the demo needs Gradio: pip install -c constraints.txt -e '.[demo]'")
     from decathlon.demo import server
 
     server.serve(options.host, options.port, not options.no_browser)

@@ -128,7 +128,7 @@ class Recipe:
     ema: float = 0.0
     """Decay a step of the average of the weights that is measured and kept; 0 keeps the last weights."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Arithmetic of the training; bf16-mixed pays off on GPUs only."""
+    """Arithmetic of the training; bf16-mixed pays off on GPUs, and on CPUs with avx512_bf16 or AMX."""
     compile: bool = False
     """Compile the network first (torch.compile): pays off on GPUs and long runs."""
 

@@ -57,8 +57,11 @@ def stamp(status: os.stat_result) -> tuple[int, int, int]:
 
 def sha256(path: Path) -> str:
     """Of a plain file's bytes, in hexadecimal. Raises as `plain`."""
+    digest = hashlib.sha256()
     with plain(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def text(path: Path, most: int = MOST) -> str:
