@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from conftest import ROOT, Command
 
-from decathlon.recipe import task_ids
-from decathlon.scoreboard import BEGIN, END, rows, words
+from decathlon.recipe import get_task, task_ids
+from decathlon.scoreboard import BEGIN, END, read, rows, words
 
 
 def summary(seed: int, value: float, **changes: Any) -> dict[str, Any]:
@@ -141,3 +141,14 @@ def test_the_page_links_each_task_to_its_docs(decathlon: Command, tmp_path: Path
     links = re.findall(r'href="([^"]+)"', Path("pages/board.html").read_text())
     assert {Path(link).stem for link in links} == set(task_ids())
     assert all((tmp_path / "pages" / link).exists() for link in links)
+
+
+MEASURED = [row for row in rows(read(ROOT / "results")) if row["n"] > 1]
+
+
+@pytest.mark.parametrize("row", MEASURED, ids=[row["task"] for row in MEASURED])
+def test_files_and_pages_give_the_committed_numbers(row: dict[str, Any]) -> None:
+    """What the head of a task's file and its page say is what the summaries say: they are written by hand."""
+    number = f"{100 * row['value']:.2f} ± {100 * row['deviation']:.2f} %"
+    assert number in (get_task(row["task"]).__doc__ or "")
+    assert number in (ROOT / f"docs/tasks/{row['task']}.md").read_text()
