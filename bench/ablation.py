@@ -29,7 +29,7 @@ from decathlon.augment import shifted
 from decathlon.data import Epoch, shuffled, source, stream
 from decathlon.fit import fit
 from decathlon.recipe import Optimizer, get_task
-from decathlon.train import base_recipe
+from decathlon.train import base_recipe, count
 from decathlon.writing import beside
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +79,8 @@ def rows(task_id: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
         f"with cutout, {CUT}×{CUT}": ({}, {f"{name}.shifted": with_cutout}),
     }
     if task_id == "cifar10-cnn":
-        return both | {"with dropout 0.1": ({"dropout": 0.1}, {})}
+        wide = {"channels": (64, 256, 256)}
+        return both | {"with dropout 0.1": ({"dropout": 0.1}, {}), "filters 64, 256, 256": (wide, {})}
     skipping = "decathlon.models.skipnet.Block.forward"
     blocks: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "blocks without the connection that skips": ({}, {skipping: lambda self, maps: self.inner(maps)}),
@@ -115,7 +116,7 @@ def measured(task_id: str, recipe: Any, data: Any) -> dict[str, Any]:
         "seed": recipe.seed,
         "epochs": recipe.epochs,
         "train_seconds": round(state.train_seconds, 1),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": count(model),
     }
 
 
@@ -149,7 +150,8 @@ def main() -> None:
         for name in options.rows or there:
             fields, patches = there[name]
             known = json.loads(out.read_text()) if out.exists() else []
-            if any((one["row"], one["seed"], one["epochs"]) == (name, seed, options.epochs) for one in known):
+            wanted = {"row": name, "seed": seed, "epochs": options.epochs, "precision": options.precision}
+            if any((wanted | {"data": data.name}).items() <= one.items() for one in known):
                 continue
             with standing_in(patches):
                 found = measured(options.task, replace(base, seed=seed, **fields), data)
