@@ -54,14 +54,14 @@ class Recipe(BaseRecipe):
     """Share of the hidden units that is dropped before the last layer."""
     shift: int = 2
     """Largest shift, pixels."""
-    small_epochs: int = 9
+    small_epochs: int = 6
     """Epochs, from the first, in which images are scaled down: they cost half."""
     small_side: int = 24
     """Side of those images, pixels."""
     smoothing: float = 0.2
     """Label smoothing."""
     ema: float = 0.98
-    epochs: int = 18
+    epochs: int = 12
     batch_size: int = 500
     optimizer: Optimizer = field(default_factory=lambda: Optimizer("muon", lr=0.12, momentum=0.6))
 
