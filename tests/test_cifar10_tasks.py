@@ -83,6 +83,7 @@ def test_trains_on_a_folder_of_ones_own(task_id: str, tmp_path: Path, decathlon:
     assert json.loads(done.out)["data"] == "own:mine"
     assert "60 of 60 pictures scaled" in " ".join(done.err.split())
     assert "could not be drawn" not in done.err
+    assert "2 steps may be too few to learn much: a smaller --batch-size makes more" in done.err
     plots = {"curves", "confusion", "mistakes", "filters"} | ({"attention"} if task_id == "cifar10-skip" else set())
     assert {path.stem for path in Path("run/plots").iterdir()} == plots
     answer = decathlon("predict", task_id, folder / "ship" / "0.png", "--run", "run", "--json")

@@ -22,6 +22,7 @@ from decathlon.own import load_network
 from decathlon.recipe import PRETRAINING, Recipe, Task, UsageError, differences, from_dict, get_task, to_dict
 from decathlon.terminal import counted
 
+FEW = 100  # steps: fewer are said to be few, on data of the user's own
 PRINTED = ("metrics", "broken_rules", "passed")  # what a summary must have to be shown
 
 
@@ -188,6 +189,8 @@ def print_plan(plan: dict[str, Any]) -> None:
         f"{plan['parameters']:,} parameters, {plan['epochs']} epochs, {plan['steps']:,} steps on {where}: "
         f"about {duration(plan['estimated_seconds'])} of training"
     )
+    if plan["steps"] < FEW and plan["data"].startswith("own:"):
+        say(f"{counted(plan['steps'], 'step')} may be too few to learn much: a smaller --batch-size makes more")
     for rule in plan["broken_rules"]:
         say(f"this network breaks a rule of {plan['task']}, so its result will not count: {rule}")
 
