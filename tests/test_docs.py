@@ -106,3 +106,8 @@ def test_the_russian_readme_says_the_same() -> None:
     for mark in (r"^#+ ", r"^- ", r"^\d\. ", r"\n\n"):
         counts = [len(re.findall(mark, page.read_text(), re.MULTILINE)) for page in (english, russian)]
         assert counts[0] == counts[1], (mark, counts)
+
+
+def test_the_page_on_ones_own_network_has_every_task() -> None:
+    rows = tables(ROOT / "docs/own-network.md")[0][2:]
+    assert [re.findall(r"`([\w-]+)`", row)[0] for row in rows] == task_ids()
