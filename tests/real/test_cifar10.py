@@ -29,19 +29,15 @@ def test_second_start_is_quick() -> None:
     assert (first.test.inputs == second.test.inputs).all()
 
 
-@pytest.mark.parametrize(
-    ("task_id", "epochs", "small_epochs", "least"), [("cifar10-skip", "2", "1", 0.70), ("cifar10-cnn", "3", "2", 0.75)]
-)
-def test_a_quarter_of_the_recipe_comes_near(
-    task_id: str, epochs: str, small_epochs: str, least: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A quarter of the recipe's epochs, to keep this short, with a seed that no published number was made with."""
+@pytest.mark.parametrize("task_id", ["cifar10-skip", "cifar10-cnn"])
+def test_two_epochs_of_the_recipe_come_near(task_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two epochs, the first at the small size, and a seed that no published number was made with."""
     out = tmp_path / "run"
     command = ["train", task_id, "--data-dir", DATA, "--seed", "7", "--out", str(out), "--json"]
-    assert run_command([*command, "--epochs", epochs, "--small-epochs", small_epochs]) == 0
+    assert run_command([*command, "--epochs", "2", "--small-epochs", "1"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["data"].startswith("cifar10")
     assert summary["counts"]
-    assert summary["value"] > least
+    assert summary["value"] > 0.70
     assert run_command(["evaluate", str(out), "--data-dir", DATA, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["value"] == summary["value"]
