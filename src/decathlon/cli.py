@@ -13,54 +13,33 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from decathlon import __version__
+from decathlon import __version__, usage
 from decathlon.flags import first, one_of, parse, peek, split_flags
-from decathlon.options import All, Common, Compare, DataOptions, Demo, Evaluate, Export, Predict, Report, Scoreboard
+from decathlon.options import (
+    All,
+    Common,
+    Compare,
+    DataOptions,
+    Demo,
+    Evaluate,
+    Export,
+    List,
+    Predict,
+    Report,
+    Scoreboard,
+)
 from decathlon.recipe import PRETRAINING, UsageError, get_task, nearest, pretraining_ids, task_ids
 from decathlon.terminal import print_answers, print_export, print_result, show, shown, table, tell
 
 LONGEST = 2000  # characters of a complaint: files can name things as long as they are
 RESUMING = ("--resume", "--data-dir", "--dry-run", "--json", "--debug", "--help")  # what may stand beside --resume
-HELP = """usage: decathlon COMMAND [OPTIONS]
-
-  list                    the tasks: network, data, metric, bar
-  train TASK              train, measure on the test split, leave a run folder
-  pretrain TASK           train the encoder that a task builds on (imdb-roberta)
-  evaluate RUN            measure a run's network again, or with a task's name the weights that ship
-  predict TASK INPUT…     ask a trained network
-  export TASK             write a trained network as an ONNX file, checked against PyTorch
-  all                     train every task in turn, then show the scoreboard
-  compare A B             two tasks or runs on the same data, side by side on a page
-  scoreboard              mean ± deviation of the committed results
-  report RUN              write a run's HTML page again
-  data                    where the data sets are looked for; fetch them
-  demo                    a page in your browser on which every task answers
-
-tasks: {tasks}
-
-decathlon COMMAND --help tells a command's options; decathlon train TASK --help the task's whole recipe.
-Every command that prints a result takes --json. With --debug an error comes with its traceback."""
-
-TRAIN_HELP = """usage: decathlon train TASK [OPTIONS]
-
-Trains on the training split, chooses on the validation split, measures once on the test split, and leaves a run folder
-under runs/TASK/ with weights, summary, plots and report.html. Ctrl-C keeps a checkpoint: --resume RUN goes on.
-
-  decathlon train mnist-mlp                        on the official data, with the task's own recipe
-  decathlon train mnist-mlp --data sample          on data drawn here: seconds, no download
-  decathlon train cifar10-skip --data my-pictures  on your own folder, as README.md tells for each task
-  decathlon train mnist-mlp --epochs 3 --seed 1    every field of the recipe is an option
-
-tasks: {tasks}
-
-decathlon train TASK --help tells all options of one task, its whole recipe among them."""
 
 
 def run_command(argv: list[str]) -> int:
     """Run one command. Returns the exit status: 0 done, 1 the work failed, 2 the command was wrong."""
     try:
         if not argv or argv[0] in ("-h", "--help", "help"):
-            print(HELP.format(tasks=", ".join(task_ids())))
+            print(usage.ALL.format(tasks=", ".join(task_ids())))
             return 0 if argv else 2
         if argv[0] == "--version":
             print(f"decathlon {__version__}")
@@ -90,7 +69,7 @@ def one_line(error: BaseException) -> str:
 
 def list_command(args: list[str]) -> int:
     """`decathlon list`."""
-    options = parse(Common, args, "list")
+    options = parse(List, args, "list")
     rows = [dataclasses.asdict(get_task(name).CARD) for name in task_ids()]
     words = [row | {"bar": "none" if row["bar"] is None else f"{100 * row['bar']:g} %"} for row in rows]
     show(rows, options.json, lambda: table(words))
@@ -101,7 +80,7 @@ def train_command(args: list[str]) -> int:
     """`decathlon train TASK`: every field of the task's recipe is an option."""
     task_id, rest = first(args, "train", task_ids())
     if task_id in ("-h", "--help"):
-        print(TRAIN_HELP.format(tasks=", ".join(task_ids())))
+        print(usage.TRAIN.format(tasks=", ".join(task_ids())))
         return 0
     one_of(task_id, task_ids())
     run_training(task_id, f"train {task_id}", rest)
@@ -112,7 +91,7 @@ def pretrain_command(args: list[str]) -> int:
     """`decathlon pretrain TASK`: a training whose product, an encoder, goes into the run folder, too."""
     name, rest = first(args, "pretrain", pretraining_ids())
     if name in ("-h", "--help"):
-        print(f"usage: decathlon pretrain TASK [OPTIONS]\n\ntasks: {', '.join(pretraining_ids())}")
+        print(usage.PRETRAIN.format(tasks=", ".join(pretraining_ids())))
         return 0
     if name in task_ids() and name not in pretraining_ids():
         raise UsageError(f"{name} has no encoder to train; pretrain takes {', '.join(pretraining_ids())}")

@@ -19,6 +19,11 @@ class Common:
 
 
 @dataclass(frozen=True)
+class List(Common):
+    """The tasks: network, data, metric, and bar."""
+
+
+@dataclass(frozen=True)
 class Evaluate(Common):
     """Measure a run's network again."""
 
