@@ -104,7 +104,7 @@ def things(found: photos.Things) -> str:
         {"url": data_url(found.small), "caption": "what the networks see: 32 × 32", "style": "dk-photo dk-pixels"},
     ]
     if found.heat is not None:
-        where = f"what speaks for {next(iter(found.probabilities['cifar10-skip']))} in cifar10-skip (Grad-CAM)"
+        where = f"what speaks for {next(iter(found.probabilities['cifar10-skip']))} in cifar10-skip (LayerCAM)"
         pictures.append({"url": data_url(found.heat), "caption": where, "style": "dk-photo dk-heat"})
     return part("columns", cards=cards) + part("figures", pictures=[one | {"alt": one["caption"]} for one in pictures])
 

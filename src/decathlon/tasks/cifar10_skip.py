@@ -181,7 +181,10 @@ def show(model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> None:
 
 
 def looked_at(model: SkipNet, images: Tensor, labels: Tensor) -> Tensor:
-    """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): which places speak for a class.
+    """LayerCAM (Jiang et al. 2021, IEEE Transactions on Image Processing 30): which places speak for a class.
+
+    Each value of a map counts by its own gradient, where that is positive. Grad-CAM gives each map one weight, and goes
+    astray so far from the output.
 
     Args:
         model: In evaluation mode.
@@ -195,7 +198,8 @@ def looked_at(model: SkipNet, images: Tensor, labels: Tensor) -> Tensor:
         maps = model.maps(to_float(images)).detach().requires_grad_()  # (N, 128, 7, 7)
         scores = model.scores(maps).gather(1, labels[:, None])  # (N, classes) -> (N, 1)
         (gradient,) = torch.autograd.grad(scores.sum(), maps)
-    weights = gradient.mean((2, 3), keepdim=True)  # (N, 128, 1, 1): how much each map speaks for the class
-    heat = (weights * maps).sum(1, keepdim=True).relu()  # (N, 128, 7, 7) -> (N, 1, 7, 7)
+    heat = (gradient.relu() * maps).sum(
+        1, keepdim=True
+    )  # (N, 128, 7, 7) -> (N, 1, 7, 7)
     heat = F.interpolate(heat.detach(), images.shape[2:], mode="bilinear")[:, 0]  # (N, 1, 7, 7) -> (N, 32, 32)
     return heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-6)
