@@ -198,8 +198,6 @@ def looked_at(model: SkipNet, images: Tensor, labels: Tensor) -> Tensor:
         maps = model.maps(to_float(images)).detach().requires_grad_()  # (N, 128, 7, 7)
         scores = model.scores(maps).gather(1, labels[:, None])  # (N, classes) -> (N, 1)
         (gradient,) = torch.autograd.grad(scores.sum(), maps)
-    heat = (gradient.relu() * maps).sum(
-        1, keepdim=True
-    )  # (N, 128, 7, 7) -> (N, 1, 7, 7)
+    heat = (gradient.relu() * maps).sum(1, keepdim=True)  # (N, 128, 7, 7) -> (N, 1, 7, 7)
     heat = F.interpolate(heat.detach(), images.shape[2:], mode="bilinear")[:, 0]  # (N, 1, 7, 7) -> (N, 32, 32)
     return heat / heat.amax((1, 2), keepdim=True).clamp(min=1e-6)
