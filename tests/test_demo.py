@@ -428,7 +428,7 @@ def test_without_gradio_one_line_says_what_to_install(decathlon: Command, monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     done = decathlon("demo", "--no-browser")
     assert done.status == 1
-    assert "pip install 'decathlon[demo]'" in done.error
+    assert "pip install -c constraints.txt -e '.[demo]'" in done.error
 
 
 def test_a_port_that_is_none_is_told(decathlon: Command) -> None:

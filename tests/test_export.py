@@ -239,7 +239,8 @@ def test_without_the_extra_it_says_what_to_install(
     if name != "onnxscript":
         commands.append(("predict", "mnist-mlp", "x.png", "--onnx", made[1]))
     for command in commands:
-        assert f"{name} is not installed; it comes with: pip install 'decathlon[export]'" in decathlon(*command).error
+        wanted = f"{name} is not installed; it comes with: pip install -c constraints.txt -e '.[export]'"
+        assert wanted in decathlon(*command).error
 
 
 @pytest.mark.parametrize(
