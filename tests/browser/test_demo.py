@@ -97,6 +97,20 @@ def test_a_digit_is_read_while_it_is_drawn(page: Page) -> None:
     expect(page.locator("#walk .dk-empty")).to_be_visible()
 
 
+@pytest.mark.parametrize("wide", [360, 760, 1100, 1600])
+def test_the_pad_stays_in_place_when_an_answer_comes(page: Page, wide: int) -> None:
+    """Answers come while somebody draws: a pad that moved would bend the stroke."""
+    page.set_viewport_size({"width": wide, "height": 900})
+    canvas = page.locator(".dk-pad canvas")
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(1000)
+    before = canvas.bounding_box()
+    page.locator("[data-digit='3']").click()
+    expect(page.locator("#digits figure img")).to_have_count(3)
+    page.wait_for_timeout(500)
+    assert canvas.bounding_box() == before
+
+
 def test_an_example_digit_is_read(page: Page) -> None:
     page.locator("[data-digit='3']").click()
     expect(page.locator("#digits [data-task='mnist-cnn']")).to_have_attribute("data-answer", "3")
