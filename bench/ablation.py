@@ -70,6 +70,7 @@ def rows(task_id: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
         "the recipe": ({}, {}),
         "first layer starts at random, and learns": ({}, {f"{name}.whiten": lambda convolution, images: None}),
         "SGD with Nesterov momentum, rate 0.4": ({"optimizer": SGD}, {}),
+        "SGD with Nesterov momentum, rate 0.1": ({"optimizer": replace(SGD, lr=0.1)}, {}),
         "mirrored at random": ({}, {f"{name}.batches": drawn_mirrors(module, 0.5)}),
         "never mirrored": ({}, {f"{name}.batches": drawn_mirrors(module, 0.0)}),
         "no shifts": ({"shift": 0}, {}),
