@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -37,6 +38,17 @@ def test_module_and_script_are_the_same_command() -> None:
     for command in ([sys.executable, "-m", "decathlon"], [Path(sys.executable).with_name("decathlon")]):
         done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
         assert done.stdout.startswith("decathlon 0.")
+
+
+def test_output_that_nobody_reads_ends_the_command_with_one_line() -> None:
+    """As under `decathlon list --json | head -1`, once head has gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "decathlon", "list", "--json"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.returncode == 1
+    assert done.stderr == "decathlon: stopped, since nothing reads its output any more\n"
 
 
 def test_list_is_in_the_curriculums_order(decathlon: Command) -> None:

@@ -46,7 +46,13 @@ def run_command(argv: list[str]) -> int:
             return 0
         if argv[0] not in COMMANDS:
             raise UsageError(f"unknown command {argv[0]!r}{nearest(argv[0], COMMANDS)}")
-        return COMMANDS[argv[0]](argv[1:])
+        status = COMMANDS[argv[0]](argv[1:])
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter complains when it flushes at its end
+        print("decathlon: stopped, since nothing reads its output any more", file=sys.stderr)
+        return 1
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in argv:
             print("\n".join(map(shown, traceback.format_exc().splitlines())), file=sys.stderr)
