@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, Command
@@ -141,6 +143,20 @@ def test_flags_reach_the_recipe(decathlon: Command) -> None:
     assert (recipe["hidden"], recipe["optimizer"]["lr"], recipe["seed"]) == (32, 0.002, 5)
     changed = json.loads(Path("run/summary.json").read_text())["overrides"]
     assert changed == {"hidden": 32, "optimizer.lr": 0.002, "batch_size": 100, "epochs": 1}
+
+
+def test_the_plan_knows_that_later_epochs_may_take_longer(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = get_task("mnist-mlp")
+    batches = task.batches
+
+    def slower(split: Any, recipe: Any, epoch: Any) -> Iterator[Any]:
+        for batch in batches(split, recipe, epoch):
+            time.sleep(0.1 * epoch.number)  # from 0 s in the first of three epochs to 0.2 s in the last
+            yield batch
+
+    monkeypatch.setattr(task, "batches", slower)
+    plan = json.loads(decathlon("train", "mnist-mlp", "--data", "sample", "--epochs", "3", "--dry-run", "--json").out)
+    assert 0.1 < plan["estimated_seconds"] / plan["steps"] < 0.2
 
 
 def test_until_bar_stops_early(decathlon: Command) -> None:

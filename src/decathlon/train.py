@@ -167,17 +167,24 @@ def count(model: nn.Module) -> int:
 
 
 def estimate(task: Task, model: nn.Module, data: Data, recipe: Recipe, fabric: Fabric) -> float:
-    """Seconds the training will take, from three steps on a copy of the network."""
-    trial, fastest = copy.deepcopy(model).to(fabric.device).train(), float("inf")
-    batches = iter(task.batches(data.train, recipe, Epoch(recipe.seed, 0, 0, fabric.global_rank, fabric.world_size)))
-    for number in range(min(3, steps_per_epoch(data.train, recipe.batch_size))):
-        start = time.perf_counter()
-        task.step(trial, next(batches), recipe)["loss"].backward()
-        # A GPU works behind our back, and the first step allocates: the fastest of the three is the typical one.
-        if fabric.device.type == "cuda":
-            torch.cuda.synchronize()
-        fastest = min(fastest, time.perf_counter() - start) if number else time.perf_counter() - start
-    return fastest * recipe.epochs * steps_per_epoch(data.train, recipe.batch_size)
+    """Seconds the training will take, from steps of its first and last epoch (images grow) on a copy of the network."""
+    trial, steps = copy.deepcopy(model).to(fabric.device).train(), steps_per_epoch(data.train, recipe.batch_size)
+
+    def fastest(number: int) -> float:
+        """Of two steps, since the first one allocates."""
+        epoch, took = Epoch(recipe.seed, number, 0, fabric.global_rank, fabric.world_size), []
+        batches = iter(task.batches(data.train, recipe, epoch))
+        for _ in range(min(2, steps)):
+            start = time.perf_counter()
+            with fabric.autocast():
+                loss = task.step(trial, next(batches), recipe)["loss"]
+            loss.backward()
+            if fabric.device.type == "cuda":  # a GPU works behind our back
+                torch.cuda.synchronize()
+            took.append(time.perf_counter() - start)
+        return min(took)
+
+    return (fastest(0) + fastest(recipe.epochs - 1)) / 2 * recipe.epochs * steps
 
 
 def print_plan(plan: dict[str, Any]) -> None:
