@@ -31,6 +31,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_every_picture_is_on_a_page() -> None:
+    shown = {
+        (page.parent / target).resolve() for page in PAGES for target in re.findall(r"\]\(([^)#]+)", page.read_text())
+    }
+    assert {path.resolve() for path in (ROOT / "docs").rglob("*.png")} <= shown
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_exist(page: Path) -> None:
     for line in "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines():

@@ -155,6 +155,19 @@ def test_boxes_stand_side_by_side_with_a_threshold(page: Page) -> None:
     assert sum(map(int, told)) == seen[-1]
 
 
+def test_the_names_of_boxes_lie_within_the_picture(page: Page) -> None:
+    use_boxes(page)
+    for scene in page.locator("#boxes .dk-scene").all():
+        frame = scene.bounding_box()
+        assert frame
+        labels = [label.bounding_box() for label in scene.locator(".dk-box:visible span").all()]
+        assert labels
+        for label in labels:
+            assert label
+            assert frame["x"] <= label["x"]
+            assert label["x"] + label["width"] <= frame["x"] + frame["width"] + 1
+
+
 def test_a_review_is_read_and_its_words_are_marked(page: Page) -> None:
     use_reviews(page)
     roberta = page.locator("#reviews [data-task='imdb-roberta']")

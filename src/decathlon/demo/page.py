@@ -197,8 +197,8 @@ def digit_part() -> None:
     intro("A walk between two digits in the autoencoder's code space:")
     names = [digits.MINE, *map(str, range(10))]
     with gr.Row():
-        start = gr.Dropdown(names, value=digits.MINE, label="from", elem_id="walk-from", min_width=130)
-        end = gr.Dropdown(names, value="3", label="to", elem_id="walk-to", min_width=130)
+        start = gr.Dropdown(names, value=digits.MINE, label="from", elem_id="walk-from", min_width=140)
+        end = gr.Dropdown(names, value="3", label="to", elem_id="walk-to", min_width=140)
     strip = gr.HTML(show.empty("walk"), elem_id="walk")
     pad.input(digits_tab, [pad, start, end], [answer, strip], **LIVE, **QUICK)
     gr.on([start.change, end.change], walk_tab, [pad, start, end], strip, **LIVE, **QUICK)
