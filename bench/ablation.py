@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in decathlon.__main__
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -45,7 +45,8 @@ def drawn_mirrors(module: Any, mirrored: float) -> Any:
         draw = torch.Generator().manual_seed(stream(recipe.seed, epoch.number))
         turned = torch.rand(len(images), generator=draw) < mirrored
         images[turned] = images[turned].flip(3)
-        side = recipe.small_side if epoch.number < recipe.small_epochs else images.shape[-1]
+        small = epoch.number < int(recipe.small_share * recipe.epochs)
+        side = recipe.small_side if small else images.shape[-1]
         return shuffled(module.Sized(images, split.targets, side), recipe.batch_size, epoch)
 
     return batches
@@ -76,7 +77,7 @@ def rows(task_id: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
         "no shifts": ({"shift": 0}, {}),
         "no label smoothing": ({"smoothing": 0.0}, {}),
         "no average of the weights": ({"ema": 0.0}, {}),
-        "full size from the start": ({"small_epochs": 0}, {}),
+        "full size from the start": ({"small_share": 0.0}, {}),
         f"with cutout, {CUT}×{CUT}": ({}, {f"{name}.shifted": with_cutout}),
     }
     if task_id == "cifar10-cnn":
@@ -129,8 +130,24 @@ def add(path: Path, row: dict[str, Any]) -> None:
         part.write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
+def table(known: list[dict[str, Any]], names: Iterable[str], epochs: int) -> str:
+    """The rows of one length in Markdown, in percent; of several seeds the mean, with their number."""
+    lines = ["| what | two views | against the recipe | one view |", "| --- | --- | --- | --- |"]
+    recipe = float("nan")
+    for name in names:
+        runs = [row for row in known if (row["row"], row["epochs"]) == (name, epochs)]
+        if not runs:
+            continue
+        both, one = (sum(100 * run[views] for run in runs) / len(runs) for views in ("accuracy", "one_view"))
+        recipe = both if name == "the recipe" else recipe
+        against = "" if name == "the recipe" else f"{both - recipe:+.2f}".replace("-", "−")
+        told = name if len(runs) == 1 else f"{name} ({len(runs)} seeds)"
+        lines.append(f"| {told} | {both:.2f} | {against} | {one:.2f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Make the rows that are not there yet."""
+    """Make the rows that are not there yet, then print all of this length."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", choices=["cifar10-cnn", "cifar10-skip"])
     parser.add_argument("--epochs", type=int, default=4)
@@ -144,8 +161,6 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     task, there = get_task(options.task), rows(options.task)
     base = replace(base_recipe(task, options.data), epochs=options.epochs, precision=options.precision)
-    if base.small_epochs:  # type: ignore[attr-defined]
-        base = replace(base, small_epochs=options.epochs // 2)  # type: ignore[call-arg]
     data = task.load(source(options.data, None, False), base)
     for seed in options.seeds:
         for name in options.rows or there:
@@ -160,6 +175,7 @@ def main() -> None:
             more = {name: environment[name] for name in ("hardware", "threads", "commit")}
             add(out, {"row": name} | found | {"data": data.name, "precision": options.precision} | more)
             print(f"{name}, seed {seed}: {100 * found['accuracy']:.2f} % ({found['train_seconds']} s)", flush=True)
+    print(table(json.loads(out.read_text()), there, options.epochs))
 
 
 if __name__ == "__main__":

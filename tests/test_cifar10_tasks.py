@@ -13,6 +13,7 @@ import torch
 from conftest import Command
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
+from torch import nn
 
 from decathlon.data import Epoch, Split, cifar10, drawn, source
 from decathlon.models.skipnet import SkipNet
@@ -38,13 +39,35 @@ def test_two_epochs_show_both_sides_of_every_image(task: ModuleType) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_first_epochs_see_smaller_images(task: ModuleType) -> None:
     split = Split(torch.zeros(6, 3, 32, 32, dtype=torch.uint8), torch.zeros(6, dtype=torch.long))
-    recipe = replace(task.recipe(), batch_size=3, small_epochs=2, small_side=24)
+    recipe = replace(task.recipe(), batch_size=3, epochs=4, small_share=0.5, small_side=24)
     sides = []
     model = task.model(recipe, {"classes": ["a", "b"]}).train()
     model.white.register_forward_hook(lambda module, inputs, output: sides.append(inputs[0].shape[2:]))
     for number in range(3):
         task.step(model, next(iter(task.batches(split, recipe, Epoch(seed=0, number=number)))), recipe)
     assert sides == [(24, 24), (24, 24), (32, 32)]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("epochs", "small"), [(1, 0), (2, 1), (3, 1), (8, 4), (18, 9)])
+def test_half_of_the_epochs_see_smaller_images_however_many_there_are(
+    task: ModuleType, epochs: int, small: int
+) -> None:
+    recipe = replace(task.recipe(), epochs=epochs)
+    split = Split(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.zeros(2, dtype=torch.long))
+    batches = [next(iter(task.batches(split, recipe, Epoch(0, number)))) for number in range(epochs)]
+    assert [batch.side for batch in batches] == small * [24] + (epochs - small) * [32]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_network_for_one_size_is_told_how_to_be_trained(task: ModuleType) -> None:
+    network, train = nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)), Split(torch.zeros(1), torch.zeros(1))
+    meta = {"classes": ["a", "b"]}
+    with pytest.raises(ValueError, match=r"\(2, 3, 24, 24\).*; with --small-share 0 all photos are 32×32$"):
+        task.model(task.recipe(), meta, train, network)
+    assert task.model(replace(task.recipe(), small_share=0.0), meta, train, network) is network
+    with pytest.raises(ValueError, match=r"\(2, 3, 32, 32\)[^;]*$"):
+        task.model(task.recipe(), meta, train, nn.Sequential(nn.Flatten(), nn.Linear(784, 2)))
 
 
 def test_sample_is_too_hard_for_a_linear_model() -> None:

@@ -58,6 +58,7 @@ def test_a_process_that_dies_ends_the_run(how: str, rank: int, says: str) -> Non
             "--optimizer.name must be adamw or sgd",
         ),
         (("train", "mnist-mlp", "--devices", "65"), "--devices must be from 1 to the batch size, 64"),
+        (("train", "mnist-mlp", "--devices", "1000", "--batch-size", "1000"), "--devices must be at most"),
     ],
 )
 def test_what_cannot_be_had_is_told_at_once(command: tuple[str, ...], says: str, decathlon: Command) -> None:

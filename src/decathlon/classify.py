@@ -60,6 +60,15 @@ def operations(model: nn.Module, shape: tuple[int, int, int], meta: dict[str, An
     return counts
 
 
+def check_sizes(model: nn.Module, side: int, small: int, meta: dict[str, Any]) -> None:
+    """Raise ValueError unless a network takes photos of both sides, in pixels."""
+    operations(model, (3, side, side), meta)
+    try:
+        operations(model, (3, small, small), meta)
+    except ValueError as error:
+        raise ValueError(f"{error}; with --small-share 0 all photos are {side}×{side}") from None
+
+
 def graph(model: nn.Module, shape: tuple[int, int, int], meta: dict[str, Any], reading: str, views: str = "") -> Graph:
     """A network from images (N, *shape) to scores (N, classes), to be written as ONNX.
 

@@ -60,9 +60,13 @@ def count(devices: int) -> int:
     return world
 
 
-def check(strategy: str, devices: int, recipe: Recipe, pretraining: bool) -> None:
+def check(strategy: str, devices: int, recipe: Recipe, pretraining: bool, resuming: bool) -> None:
     """Raise UsageError where these options cannot be had together."""
     require("--devices", 1 <= count(devices) <= recipe.batch_size, f"from 1 to the batch size, {recipe.batch_size}")
+    most = max(
+        2, os.cpu_count() or 1, torch.cuda.device_count()
+    )  # one a core or GPU; a run goes on anywhere, if slowly
+    require("--devices", resuming or started() or devices <= most, f"at most {most} on this machine")
     if strategy == "fsdp":
         require("--strategy", pretraining, "ddp: fsdp is for decathlon pretrain")
         require("--devices", count(devices) > 1, "2 or more for --strategy fsdp")

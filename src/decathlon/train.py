@@ -73,7 +73,8 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
     bar = task.CARD.bar if where.kind != "own" else None  # the bar is for the task's own data
     if options.until_bar and bar is None:
         raise UsageError("--until-bar: there is no bar for this task on this data")
-    processes.check(options.strategy, options.devices, recipe, task_id.endswith(PRETRAINING))
+    pretraining, resuming = task_id.endswith(PRETRAINING), bool(options.resume)
+    processes.check(options.strategy, options.devices, recipe, pretraining, resuming)
     if options.devices > 1 and not processes.started():
         return processes.together(options.devices, train, task_id, recipe, told)
     fabric = processes.fabric(recipe.precision, options.strategy)
@@ -98,7 +99,7 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
     elif fabric.is_global_zero:
         note_environment(folder, fabric)
     try:
-        kept, state = fit(task, model, data, recipe, folder, fabric, bar, options.until_bar, bool(options.resume))
+        kept, state = fit(task, model, data, recipe, folder, fabric, bar, options.until_bar, resuming)
         summary = finish(task, kept, data, recipe, folder, fabric, state, bar, broken)
     except OSError as error:  # a full disk, for one
         raise OSError(f"{error}; then go on where the training was: --resume {folder}") from error

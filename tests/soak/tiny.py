@@ -63,7 +63,7 @@ def scenes(folder: Path) -> None:
 # Of each task: who makes its data, and the options of its training.
 TASKS = {
     "mnist-mlp": (digits, "--hidden 16 --batch-size 8 --epochs 10"),
-    "cifar10-skip": (pictures, "--white 4 --channels 4 8 8 --small-epochs 1 --batch-size 16 --epochs 3"),
+    "cifar10-skip": (pictures, "--white 4 --channels 4 8 8 --small-share 0.4 --batch-size 16 --epochs 3"),
     "mnist-autoencoder": (digits, "--channels 4 8 8 --code 16 --labelled 60 --trees 8 --batch-size 32 --epochs 3"),
     "imdb-textcnn": (
         reviews,

@@ -42,7 +42,7 @@ CARD = Card(
 class Recipe(BaseRecipe):
     """How `cifar10-skip` is trained."""
 
-    may_be_zero = ("seed", "shift", "small_epochs")
+    may_be_zero = ("seed", "shift", "small_share")
 
     white: int = 24
     """Filters of the first convolution, which starts from the main directions of the images' patches: 24 at most."""
@@ -52,8 +52,8 @@ class Recipe(BaseRecipe):
     """Share of the values that is dropped before the last layer."""
     shift: int = 2
     """Largest shift, pixels."""
-    small_epochs: int = 4
-    """Epochs, from the first, in which images are scaled down: they cost half."""
+    small_share: float = 0.5
+    """Share of the epochs, from the first, in which images are scaled down: they cost half."""
     small_side: int = 24
     """Side of those images, pixels."""
     smoothing: float = 0.2
@@ -68,6 +68,7 @@ class Recipe(BaseRecipe):
         require("--smoothing", self.smoothing < 1, "below 1")
         require("--dropout", self.dropout < 1, "below 1")
         require("--white", self.white <= 24 and self.white % 2 == 0, "even, and at most 24")
+        require("--small-share", self.small_share <= 1, "from 0 to 1")
         require("--small-side", 16 <= self.small_side <= photo.SIDE, "from 16, which three poolings need, to 32")
         require("--shift", self.shift < photo.SIDE // 2, "below 16")
 
@@ -79,7 +80,7 @@ def recipe() -> Recipe:
 
 def sample_recipe() -> Recipe:
     """The recipe for the sample: a narrower network, smaller batches."""
-    return replace(recipe(), channels=(32, 64, 64), batch_size=100, small_epochs=0, epochs=8)
+    return replace(recipe(), channels=(32, 64, 64), batch_size=100, small_share=0.0, epochs=8)
 
 
 # --- Data -------------------------------------------------------------------------------------------------------------
@@ -105,7 +106,8 @@ def batches(split: Split, recipe: Recipe, epoch: Epoch) -> Iterable[Split]:
     """
     images, turned = split.inputs.clone(), slice(epoch.number % 2, None, 2)
     images[turned] = images[turned].flip(3)
-    side = recipe.small_side if epoch.number < recipe.small_epochs else images.shape[-1]
+    small = epoch.number < int(recipe.small_share * recipe.epochs)
+    side = recipe.small_side if small else images.shape[-1]
     return shuffled(Sized(images, split.targets, side), recipe.batch_size, epoch)
 
 
@@ -120,6 +122,8 @@ def model(
         network = SkipNet(recipe.white, recipe.channels, recipe.dropout, len(meta["classes"]))
         if train is not None:
             whiten(network.white, to_float(train.inputs[:5000]))
+    elif train is not None and recipe.small_share:
+        classify.check_sizes(network, photo.SIDE, recipe.small_side, meta)
     return network.to(memory_format=torch.channels_last)  # on the CPU half again as fast
 
 
