@@ -204,6 +204,39 @@ def test_odd_reviews(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "latin.txt is not UTF-8" in answer.error
 
 
+def test_predict_reads_the_texts_of_a_table_and_no_folder(tmp_path: Path) -> None:
+    table = tmp_path / "new.csv"
+    table.write_text('\ufefftext,label\n"good, really",pos\nbad,neg\n')
+    assert imdb.lines(str(table)) == ["good, really", "bad"]
+    table.write_text("text\ngood\n")
+    assert imdb.lines(str(table)) == ["good"]
+    table.write_text("review\ngood\n")
+    with pytest.raises(ValueError, match="needs the columns text; it has only 'review'"):
+        imdb.lines(str(table))
+    lines = tmp_path / "new.jsonl"
+    lines.write_text('{"text": "good"}\n{"text": "bad", "label": 1}\n')
+    assert imdb.lines(str(lines)) == ["good", "bad"]
+    with pytest.raises(ValueError, match="is a folder: name its files"):
+        imdb.lines(str(tmp_path))
+
+
+def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("text,label\n" + "one,a\ntwo,b\n" * 10, encoding="utf-8-sig")
+    assert imdb.table(path, "own").classes == ["a", "b"]
+    path.write_bytes("text,label\ncaf\xe9,a\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"^\S*own.csv is not UTF-8: byte 14; save it as UTF-8$"):
+        imdb.table(path, "own")
+
+
+def test_texts_without_latin_letters_are_refused(decathlon: Command, tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("text,label\n" + "хороший фильм,a\nплохой фильм,b\n" * 50)
+    answer = decathlon("train", "imdb-textcnn", "--data", path, *FAST)
+    assert answer.status == 1
+    assert "words are of the letters a to z and digits" in answer.error
+
+
 @pytest.mark.parametrize("kind", ["tree", "undivided", "csv", "jsonl"])
 def test_own_texts_with_three_labels(kind: str, decathlon: Command, tmp_path: Path) -> None:
     tree = write_tree(tmp_path / "own")
@@ -230,6 +263,7 @@ def test_own_texts_with_three_labels(kind: str, decathlon: Command, tmp_path: Pa
         ("one class", "for each class"),
         ("latin", "3.txt is not UTF-8: byte 3"),
         ("columns", "needs the columns text and label; it has review, stars"),
+        ("semicolons", "it has only 'text;label' (commas separate columns)"),
         ("no rows", "holds no rows"),
         ("short row", "row 2 has no"),
         ("one label", "one label only"),
@@ -251,6 +285,7 @@ def test_bad_texts_are_named(damage: str, message: str, decathlon: Command, tmp_
     else:
         content = {
             "columns": "review,stars\na,b\n",
+            "semicolons": "text;label\na;b\n",
             "no rows": "text,label\n",
             "short row": "text,label\na,b\nc\n",
             "one label": "text,label\na,b\nc,b\n",

@@ -31,7 +31,7 @@ def plain(path: Path | str) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if not path.is_file():
-        raise ValueError(f"{path} is no plain file")
+        raise ValueError(f"{path} is no plain file" + ("; it is a folder: name its files" if path.is_dir() else ""))
     return path
 
 

@@ -146,19 +146,7 @@ def table(path: Path, name: str) -> Texts:
         ValueError: The columns are not there (says which are), or a line is damaged.
     """
     content = files.content(path)
-    try:
-        rows = _rows(decode(content, path), path.suffix)
-    except (ValueError, csv.Error) as error:
-        kind = "JSON" if path.suffix in JSON else "CSV"
-        raise ValueError(f"{path} has a line that is no {kind}: {error}") from None
-    if not rows:
-        raise ValueError(f"{path} holds no rows")
-    columns = list(rows[0]) if isinstance(rows[0], dict) else []
-    if not {"text", "label"} <= set(columns):
-        raise ValueError(f"{path} needs the columns text and label; it has {', '.join(map(str, columns)) or 'none'}")
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict) or any(isinstance(row.get(key), NEITHER) for key in ("text", "label")):
-            raise ValueError(f"{path}: row {number + 1} has no text or no label")
+    rows = _rows(content, path, ("text", "label"))
     classes = sorted({str(row["label"]) for row in rows})
     files.class_names(classes, path)
     if len(classes) < 2:
@@ -171,12 +159,31 @@ def table(path: Path, name: str) -> Texts:
     return Texts(name, classes, train, train_labels, test, test_labels, [], key)
 
 
-def _rows(text: str, ending: str) -> list[Any]:
-    """What each line of JSON lines or row of CSV holds; only a line feed ends a line of JSON."""
-    if ending in JSON:
-        return [files.from_json(line) for line in text.split("\n") if line.strip()]
+def _rows(content: bytes, path: Path, wanted: tuple[str, ...]) -> list[Any]:
+    """The rows of a CSV file, or the lines of JSON lines, each with all the columns that are wanted.
+
+    Only a line feed ends a line of JSON. What spreadsheets put before the first column's name is dropped.
+    """
+    text = decode(content, path).removeprefix("\ufeff")
     csv.field_size_limit(sys.maxsize)
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+    try:
+        if path.suffix in JSON:
+            rows = [files.from_json(line) for line in text.split("\n") if line.strip()]
+        else:
+            rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except (ValueError, csv.Error) as error:
+        kind = "JSON" if path.suffix in JSON else "CSV"
+        raise ValueError(f"{path} has a line that is no {kind}: {error}") from None
+    if not rows:
+        raise ValueError(f"{path} holds no rows")
+    columns = list(rows[0]) if isinstance(rows[0], dict) else []
+    if not set(wanted) <= set(columns):
+        one = f"only {columns[0]!r} (commas separate columns)" if len(columns) == 1 else ", ".join(map(str, columns))
+        raise ValueError(f"{path} needs the columns {' and '.join(wanted)}; it has {one or 'none'}")
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict) or any(isinstance(row.get(key), NEITHER) for key in wanted):
+            raise ValueError(f"{path}: row {number + 1} has no {' or no '.join(wanted)}")
+    return rows
 
 
 def _divide(texts: list[str], labels: list[int]) -> tuple[list[str], list[int], list[str], list[int]]:
@@ -192,7 +199,7 @@ def decode(content: bytes, path: Path) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: byte {error.start}") from None
+        raise ValueError(f"{path} is not UTF-8: byte {error.start}; save it as UTF-8") from None
 
 
 def clean(text: str) -> str:
@@ -204,14 +211,22 @@ def clean(text: str) -> str:
 def lines(given: str) -> list[str]:
     """The reviews that one argument of `predict` names: - is standard input and a file holds one a line, else a text.
 
+    Of CSV and JSON lines it is the column `text`.
+
     Raises:
-        ValueError: There is no review in it, or a file is not UTF-8.
+        ValueError: There is no review in it, it is a folder, or a file is not UTF-8.
         FileNotFoundError: One word that ends as a text file's name does, and no such file.
     """
     if given == "-":
         found = sys.stdin.read().splitlines()
-    elif len(given) < 256 and Path(given).is_file():
-        found = decode(files.content(Path(given)), Path(given)).splitlines()
+    elif len(given) < 256 and (path := Path(given)).is_file():
+        content = files.content(path)
+        if path.suffix in (".csv", *JSON):
+            found = [str(row["text"]) for row in _rows(content, path, ("text",))]
+        else:
+            found = decode(content, path).splitlines()
+    elif 0 < len(given) < 256 and Path(given).is_dir():
+        raise ValueError(f"{given} is a folder: name its files")
     elif len(given.split()) == 1 and given.lower().endswith((".txt", ".csv", ".tsv", ".md")):
         raise FileNotFoundError(f"there is no file {given}")  # mistyped: no review is written so
     else:

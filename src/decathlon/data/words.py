@@ -26,11 +26,16 @@ def split(text: str) -> list[str]:
 
 
 def vocabulary(texts: Iterable[Sequence[str]], size: int, least: int) -> list[str]:
-    """The most frequent words, those that occur `least` times or more."""
+    """The most frequent words, those that occur `least` times or more. Raises ValueError where there is none."""
     counts: Counter[str] = Counter()
     for words in texts:
         counts.update(word for word in words if len(word) <= LETTERS)
-    return [word for word, count in counts.most_common(size) if count >= least]
+    known = [word for word, count in counts.most_common(size) if count >= least]
+    if not known:
+        raise ValueError(
+            f"the texts hold no word that occurs {least} times; words are of the letters a to z and digits"
+        )
+    return known
 
 
 def encode(texts: Iterable[Sequence[str]], words: Sequence[str], length: int) -> np.ndarray:
