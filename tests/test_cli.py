@@ -300,6 +300,10 @@ def test_evaluate_says_what_it_takes(decathlon: Command) -> None:
     assert "mnist-mlp" in done.err
 
 
+def test_flags_are_found_by_their_last_part(decathlon: Command) -> None:
+    assert "did you mean '--optimizer.lr'?" in decathlon("train", "mnist-mlp", "--lr", "0.1").err
+
+
 @pytest.mark.parametrize("command", [("train", "mnist-mlp"), ("predict",), ("compare",), ("demo",)])
 def test_help_shows_no_none(command: tuple[str, ...], decathlon: Command, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:

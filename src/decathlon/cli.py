@@ -149,6 +149,8 @@ def evaluate_command(args: list[str]) -> int:
 
     folder = shipped.folder(options.run) or Path(options.run)
     if not folder.is_dir():
+        if options.run in task_ids():
+            raise FileNotFoundError(f"no weights of {options.run} ship; name a run folder: runs/{options.run}/…")
         raise FileNotFoundError(f"{options.run!r} is neither a run folder nor a task{nearest(options.run, task_ids())}")
     result = evaluate(folder, options.data_dir)
     show(result, options.json, lambda: print_result(result))

@@ -20,6 +20,8 @@ def load_network(where: str) -> nn.Module:
     """
     file, _, function = where.rpartition(":")
     path = Path(file)
+    if not file and Path(where).is_file():
+        raise UsageError(f"--model {where}: name the function that makes the network, too: {where}:FUNCTION")
     if not file or not path.is_file():
         raise UsageError(f"--model {where}: give FILE.py:function; there is no file {file or where!r}")
     spec = importlib.util.spec_from_file_location(f"decathlon_user_{path.stem}", path)

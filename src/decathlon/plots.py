@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
 from torch import Tensor, nn
 
 from decathlon import run
@@ -45,6 +46,10 @@ def curves(folder: Path, metric: str, bar: float | None) -> None:
         if lines and "loss" in lines[0][name]:
             left.plot(epochs, [line[name]["loss"] for line in lines], color=color, marker=".", label=name)
     left.set(title="loss", xlabel="epoch", yscale="log")
+    low, high = left.get_ylim()
+    left.yaxis.set_major_locator(MaxNLocator(6) if high < 4 * low else LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter("{x:.3g}")
+    left.yaxis.set_minor_formatter("")
     left.legend()
     right.plot(epochs, [line["validation"][metric] for line in lines], color=SECOND, marker=".", label="validation")
     if bar is not None:
@@ -54,6 +59,8 @@ def curves(folder: Path, metric: str, bar: float | None) -> None:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(epochs) == 1:
+            axes.set_xticks(epochs)
     save(figure, folder / "plots" / "curves.png")
 
 

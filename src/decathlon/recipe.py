@@ -226,7 +226,8 @@ def get_task(task_id: str) -> Task:
 def nearest(word: str, words: Iterable[str]) -> str:
     """`; did you mean 'X'?`, or the whole list where nothing is near."""
     words = list(words)
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    ends = [one for one in words if "." in one and one.rpartition(".")[2] == word.lstrip("-")]  # --lr: --optimizer.lr
+    near = ends[:1] or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(words)}"
 
 

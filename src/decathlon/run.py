@@ -31,6 +31,7 @@ from decathlon import writing
 from decathlon.data import files
 from decathlon.recipe import UsageError
 
+UNFINISHED = "the training did not finish; continue it: --resume"
 PACKAGES = (
     *("decathlon", "torch", "torchvision", "lightning-fabric", "torchmetrics", "scikit-learn", "numpy"),
     *("faster-coco-eval", "gensim", "transformers", "tokenizers"),
@@ -84,6 +85,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = files.from_json(files.text(path))
     except FileNotFoundError:
+        if path.name == "summary.json" and (path.parent / "config.json").exists():
+            raise FileNotFoundError(f"{path.parent} has no {path.name}: {UNFINISHED}") from None
         raise FileNotFoundError(f"{path.parent} is no run folder: it has no {path.name}") from None
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {str(error).removeprefix(f'{path} ')}") from None
@@ -175,7 +178,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         ValueError: It is damaged.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{path.parent} has no {path.name}: the training did not finish; continue it: --resume")
+        raise FileNotFoundError(f"{path.parent} has no {path.name}: {UNFINISHED}")
     try:
         return load_file(files.plain(path))
     except Exception as error:  # a damaged header, a type that torch lacks: each in its own way
