@@ -107,6 +107,14 @@ def test_a_training_that_fails_is_said(decathlon: Command) -> None:
     done = decathlon("compare", "mnist-mlp", "mnist-cnn", "--data", "sample", "--epochs", "-1", "--out", "both")
     assert done.status == 1
     assert "the training of mnist-mlp failed" in done.err
+    assert "checkpoint" not in done.err, "none was begun"
+
+
+def test_a_task_is_trained_on_the_data_of_the_run_beside_it(decathlon: Command) -> None:
+    assert decathlon("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--out", "run").status == 0
+    done = decathlon("compare", "./run", "mnist-cnn", "--epochs", "1", "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["data"] == "mnist-sample"
 
 
 def test_flags_are_parted() -> None:

@@ -63,6 +63,9 @@ def compare(sides: tuple[str, str], flags: list[str], out: Path, data_dir: str |
         raise UsageError(f"decathlon compare: {unknown[0]!r} is neither a task nor a run folder")
     if flags and not any(side in task_ids() for side in sides):
         raise UsageError(f"decathlon compare: {flags[0]} is for training, but both are finished runs")
+    finished = [Path(side) for side in sides if side not in task_ids()]
+    if finished and not any(flag.partition("=")[0] == "--data" for flag in flags):
+        flags = [*flags, "--data", str(guard.config(finished[0])["options"]["data"])]  # else they are no comparison
     folders = [trained(side, flags, out / f"{side}-{place}", data_dir) for place, side in enumerate(sides, 1)]
     loaded = [load_run(folder) for folder in folders]
     summaries = [guard.summary(folder / "summary.json", USED) for folder in folders]
@@ -109,7 +112,8 @@ def trained(side: str, flags: list[str], folder: Path, data_dir: str | None) -> 
     words += ["--data-dir", data_dir] if data_dir else []
     command = [sys.executable, "-m", "decathlon", "train", side, *words]
     if subprocess.run(command, check=False, stdout=2).returncode:  # its result is not ours
-        raise RuntimeError(f"the training of {side} failed; the same command goes on from its last checkpoint")
+        begun = "; the same command goes on from its last checkpoint" if (folder / "config.json").exists() else ""
+        raise RuntimeError(f"the training of {side} failed{begun}")
     return folder
 
 
