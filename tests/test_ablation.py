@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 
 from decathlon.data import Epoch, Split, cifar10, source
 from decathlon.recipe import get_task
 
-SCRIPT = Path(__file__).parents[1] / "bench/ablation.py"
+SCRIPT = ROOT / "bench/ablation.py"
 TASKS = ["cifar10-cnn", "cifar10-skip"]
 META = {"classes": [str(number) for number in range(10)]}
 
@@ -41,7 +42,7 @@ def test_every_row_but_the_first_changes_what_is_trained(task_id: str, ablation:
     """Three steps of two epochs from one seed end elsewhere, or (the average of the weights) the recipe is another."""
     task, base = (
         get_task(task_id),
-        replace(get_task(task_id).recipe(), batch_size=10, small_epochs=1, channels=(8, 8, 8)),
+        replace(get_task(task_id).recipe(), batch_size=10, epochs=2, small_share=0.5, channels=(8, 8, 8)),
     )
 
     def trained(fields: dict[str, Any], patches: dict[str, Any]) -> Any:
@@ -70,7 +71,7 @@ def test_every_row_but_the_first_changes_what_is_trained(task_id: str, ablation:
 
 def test_mirrors_are_drawn_with_the_share_asked_for(ablation: ModuleType) -> None:
     task = get_task("cifar10-skip")
-    split, recipe = few(), replace(task.recipe(), batch_size=20, small_epochs=0)
+    split, recipe = few(), replace(task.recipe(), batch_size=20, small_share=0.0)
     module = sys.modules["decathlon.tasks.cifar10_skip"]
     for share, least, most in ((0.0, 0, 0), (0.5, 4, 16), (1.0, 20, 20)):
         (batch,) = ablation.drawn_mirrors(module, share)(split, recipe, Epoch(0, 0))
@@ -103,7 +104,28 @@ def test_rows_are_made_once_and_on_validation(
     assert [row["row"] for row in rows] == names
     assert rows[0]["parameters"] > 1.5 * rows[1]["parameters"]
     assert all(0 <= row["accuracy"] <= 1 and row["by_epoch"] == [row["accuracy"]] for row in rows)
-    assert capsys.readouterr().out.count("seed 0") == 2
+    first = capsys.readouterr().out
+    assert first.count("seed 0") == 2
+    assert f"| no blocks | {100 * rows[1]['accuracy']:.2f} | " in first
     ablation.main()
     assert json.loads(out.read_text()) == rows
-    assert not capsys.readouterr().out
+    assert "seed 0" not in capsys.readouterr().out
+
+
+def test_a_table_gives_means_over_seeds_and_differences(ablation: ModuleType) -> None:
+    found = [("the recipe", 3, 0.80, 0.7), ("the recipe", 3, 0.84, 0.8), ("x", 3, 0.81, 0.7), ("x", 8, 0.9, 0.9)]
+    known = [{"row": row, "epochs": epochs, "accuracy": both, "one_view": one} for row, epochs, both, one in found]
+    assert ablation.table(known, ["the recipe", "x", "y"], 3).splitlines()[2:] == [
+        "| the recipe (2 seeds) | 82.00 |  | 75.00 |",
+        "| x | 81.00 | −1.00 | 70.00 |",
+    ]
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_the_pages_tables_are_those_of_the_committed_rows(task_id: str, ablation: ModuleType) -> None:
+    known = json.loads(Path(ROOT, "docs/tasks/ablations", f"{task_id}.json").read_text())
+    page = Path(ROOT, "docs/tasks", f"{task_id}.md").read_text()
+    names = list(ablation.rows(task_id))
+    assert {row["row"] for row in known} <= set(names)
+    for epochs in sorted({row["epochs"] for row in known}):
+        assert ablation.table(known, names, epochs) in page
