@@ -28,8 +28,8 @@ from decathlon import classify, processes, run
 from decathlon.augment import shifted
 from decathlon.data import Epoch, shuffled, source, stream
 from decathlon.fit import fit
-from decathlon.recipe import Optimizer, get_task
-from decathlon.train import base_recipe, count
+from decathlon.recipe import Optimizer, base_recipe, get_task
+from decathlon.train import count
 from decathlon.writing import beside
 
 ROOT = Path(__file__).parents[1]

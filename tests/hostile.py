@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save as to_safetensors
 from transformers import RobertaConfig, RobertaModel
 
-from decathlon import checkpoint, encoder, guard, pretrained, report, run, train
+from decathlon import checkpoint, encoder, finished, guard, pretrained, report, run
 from decathlon.data import annotations, cifar10, digit, imdb, mnist, pets, photo, pictures, pieces, voc, words
 
 ERRORS = (ValueError, OSError)  # FileNotFoundError and ConnectionError are among the latter
@@ -294,7 +294,7 @@ def _run_files() -> dict[str, bytes]:
     }
 
 
-def good_run(loaded: train.Loaded) -> bool:
+def good_run(loaded: finished.Loaded) -> bool:
     """Whether the network answers; of the other tasks that a config may name, it is enough that they are built."""
     if loaded.task.CARD.id != "mnist-mlp":
         return True
@@ -315,7 +315,7 @@ def checkpoint_of(folder: Path) -> checkpoint.State | None:
     path.write_bytes(content)
     if found is None:
         return None
-    model = train.load_run(folder).model
+    model = finished.load_run(folder).model
     state, _ = checkpoint.restore(found, model, model)
     checkpoint.restore_optimizers(found, [torch.optim.AdamW(model.parameters())])
     return state
@@ -396,7 +396,7 @@ def folders() -> dict[str, Folder]:
         "model.safetensors": spoiled.bytes_of(config["model.safetensors"]),
     }
     return {
-        "run": Folder(run_files, run_parts, train.load_run, good_run),
+        "run": Folder(run_files, run_parts, finished.load_run, good_run),
         "checkpoint": Folder(
             run_files,
             {

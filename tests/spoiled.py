@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save as to_safetensors
 
-from decathlon import train
 from decathlon.data import cifar10
-from decathlon.recipe import from_dict, get_task
+from decathlon.recipe import base_recipe, from_dict, get_task
 
 # --- Valid files, to be spoiled ---------------------------------------------------------------------------------------
 
@@ -98,7 +97,7 @@ STATE: dict[str, Any] = {"epoch": 1, "batch": 0, "step": 3, "train_seconds": 1.0
 def mlp_weights() -> dict[str, torch.Tensor]:
     """Weights that fit `CONFIG`."""
     task = get_task(CONFIG["task"])
-    recipe = from_dict(train.base_recipe(task, "sample"), CONFIG["recipe"])
+    recipe = from_dict(base_recipe(task, "sample"), CONFIG["recipe"])
     return task.model(recipe, CONFIG["meta"]).state_dict()
 
 

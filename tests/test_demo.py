@@ -22,7 +22,7 @@ import torch
 from conftest import ROOT, Command
 from PIL import Image, ImageDraw
 
-from decathlon import encoder, shipped, train
+from decathlon import encoder, finished, shipped
 from decathlon.data import drawn_pets, drawn_scenes
 from decathlon.demo import digits, examples, guard, inputs, models, photos, reviews, show
 from decathlon.recipe import get_task, task_ids
@@ -134,7 +134,7 @@ def test_reviews_have_a_length_and_words() -> None:
 def test_every_task_has_weights_and_says_which() -> None:
     for name in task_ids():
         known = shipped.card(name)
-        told, limit = models.told(name, train.find_run(name, None))
+        told, limit = models.told(name, finished.find_run(name, None))
         assert limit == known["limits"][0]
         assert f"{100 * known['value']:.2f} %" in told
         assert known["data"] in told
@@ -144,9 +144,9 @@ def test_every_task_has_weights_and_says_which() -> None:
 def test_a_network_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = []
 
-    def load(folder: Path) -> train.Loaded:
+    def load(folder: Path) -> finished.Loaded:
         loaded.append(folder)
-        return train.load_run(folder)
+        return finished.load_run(folder)
 
     monkeypatch.setattr(models, "load_run", load)
     models.forget()

@@ -36,6 +36,19 @@ def test_the_parts_stay_what_they_were(sides: dict[str, int], small: int, hashes
     assert torch.equal(torch.cat([part.targets for part in found]).sort().values, numbers), "each picture in one part"
 
 
+@pytest.mark.parametrize("counts", [(30, 30), (70, 20, 10), (200, 2), (3,) * 40, (1, 500), (12, 0, 12)])
+def test_own_classes_are_held_out_alike(counts: tuple[int, ...]) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    whole = Split(torch.arange(len(labels)), labels)
+    train, validation, test = divided({"train": whole}, Path("mine"), by_class=True)
+    assert len(test) == max(1, len(labels) // 10)
+    assert torch.equal(torch.cat([train.inputs, validation.inputs, test.inputs]).sort().values, whole.inputs)
+    for part, share in ((test, 1 / 10), (validation, 9 / 10 / 12)):
+        for label, count in enumerate(counts):
+            assert abs(int((part.targets == label).sum()) - share * count) <= 1, "as near as whole pictures allow"
+    assert all((train.targets == label).any() for label, count in enumerate(counts) if count), "none is unlearned"
+
+
 def test_too_few_are_told() -> None:
     numbers = torch.arange(2)
     with pytest.raises(ValueError, match="mine holds too few pictures to train on and to measure with: 2"):

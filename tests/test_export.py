@@ -23,9 +23,9 @@ from test_tasks import Whole, whole  # noqa: F401
 from decathlon import detection, export, portable
 from decathlon.augment import to_float
 from decathlon.data.pictures import read
+from decathlon.finished import load_run
 from decathlon.portable import Session, open_file
 from decathlon.recipe import get_task, task_ids
-from decathlon.train import load_run
 
 DETECTORS = ("voc-faster-rcnn", "voc-retinanet")
 every_task = pytest.mark.parametrize("task_id", task_ids())

@@ -23,7 +23,7 @@ import torch
 from conftest import Command
 from PIL import Image
 
-from decathlon import encoder, guard, pretrained, train
+from decathlon import encoder, finished, guard, pretrained
 from decathlon.data import cache, cifar10, digit, imdb, pets, photo, pickled, source, voc, words
 
 # --- Files that promise more than they hold ---------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_a_config_cannot_ask_for_memory(size: str, tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match="does not fit the network"):
-        train.load_run(tmp_path)
+        finished.load_run(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_a_strangers_run_does_not_run_its_code(
     assert "model.py is a program" in answer.error
     assert not Path("owned").exists()
     monkeypatch.setenv(guard.TRUST, "1")
-    assert train.load_run(folder).config["options"]["model"] == "net.py:net"
+    assert finished.load_run(folder).config["options"]["model"] == "net.py:net"
     assert Path("owned").exists()
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import Command
 from safetensors.torch import load_file
+from spoiled import idx
 
 from decathlon import checkpoint, optim, progress
 from decathlon.data import Split
@@ -249,3 +250,45 @@ def test_an_unfinished_run_is_told(decathlon: Command, monkeypatch: pytest.Monke
     answer = decathlon("evaluate", "run")
     assert answer.status == 1
     assert "--resume" in answer.error
+
+
+def test_own_data_that_changed_since_are_told(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluating goes on and says it; a resumed training, which could not be what it began as, does not."""
+    own = ("train", "mnist-mlp", "--data", "own", "--hidden", "64", "--epochs", "2", "--batch-size", "10")
+
+    def write(number: int) -> None:
+        Path("own").mkdir(exist_ok=True)
+        for part, count in {"train": number, "t10k": 10}.items():
+            Path(f"own/{part}-images-idx3-ubyte").write_bytes(idx(count, 28, 28))
+            Path(f"own/{part}-labels-idx1-ubyte").write_bytes(idx(count))
+
+    write(60)
+    done = decathlon(*own, "--out", "run")
+    assert done.status == 0, done.err
+    assert "(55 train, 5 validation, 10 test)" in done.err
+    assert "classes (10): 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in done.err
+    assert "2 epochs, 10 steps" in done.err
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        assert decathlon(*own, "--out", "unfinished").status == 1
+    assert "the data are not those" not in decathlon("evaluate", "run").err
+    write(48)
+    other = decathlon("evaluate", "run")
+    assert other.status == 0
+    assert "the data are not those that run was trained on (train 55, now 44; validation 5, now 4)" in other.err
+    answer = decathlon("train", "mnist-mlp", "--resume", "unfinished")
+    assert answer.status == 1
+    assert "the data are not those that unfinished was trained on" in answer.error
+    assert "put back what it began with" in answer.error
+    write(60)
+    assert decathlon("train", "mnist-mlp", "--resume", "unfinished").status == 0
+
+
+def test_a_number_is_said_of_the_data_it_was_measured_on(decathlon: Command) -> None:
+    assert decathlon(*TRAIN, "--epochs", "1", "--out", "run").status == 0
+    for name in ("config.json", "summary.json"):  # as if it had been trained on another copy, and that were gone
+        path = Path("run", name)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"data": "mnist-older"}))
+    answer = decathlon("evaluate", "run", "--json")
+    assert "(data mnist-older, now mnist-sample)" in answer.err
+    assert json.loads(answer.out)["data"] == "mnist-sample"

@@ -56,7 +56,7 @@ def test_the_card_tells_of_these_weights(task_id: str, maker: ModuleType) -> Non
 
 @pytest.mark.parametrize("task_id", task_ids())
 def test_parameters_are_halves_and_the_rest_is_whole(task_id: str) -> None:
-    from decathlon.train import load_run
+    from decathlon.finished import load_run
 
     place = shipped.WEIGHTS / task_id
     tensors, model = run.load_weights(place / "model.safetensors"), load_run(place).model

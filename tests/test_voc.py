@@ -111,11 +111,27 @@ def test_lists_divide_the_pictures(tmp_path: Path) -> None:
     assert [len(part) for part in (data.train, data.validation, data.test)] == [5, 2, 1]
     (lists / "trainval.txt").write_text("a  1\nb -1\nc  1\nd  0\n")  # as VOC lists a class
     data = own(place)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [5, 2, 1], "the finer division counts"
+    (lists / "val.txt").unlink()
+    data = own(place)
     assert [len(part) for part in (data.train, data.validation, data.test)] == [3, 1, 1]
     (lists / "trainval.txt").unlink()
     (lists / "train.txt").unlink()
+    (lists / "val.txt").write_text("f\ng\n")
     data = own(place)
     assert [len(part) for part in (data.train, data.validation, data.test)] == [5, 2, 1], "the rest is for training"
+
+
+def test_pictures_that_move_to_another_list_move(tmp_path: Path) -> None:
+    """The order of all pictures is the same before and after: only where a side ends is not."""
+    place = tree(tmp_path / "mine", {name: xml(thing()) for name in "abcdefgh"})
+    lists = place / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    for train, val, test in (("abcd", "ef", "gh"), ("abc", "def", "gh"), ("abc", "d", "efgh")):
+        for side, names in (("train", train), ("val", val), ("test", test)):
+            (lists / f"{side}.txt").write_text("".join(f"{name}\n" for name in names))
+        data = own(place)
+        assert [len(part) for part in (data.train, data.validation, data.test)] == [len(train), len(val), len(test)]
 
 
 def test_difficult_is_kept(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from decathlon.options import (
     Report,
     Scoreboard,
 )
-from decathlon.recipe import PRETRAINING, UsageError, get_task, nearest, pretraining_ids, task_ids
+from decathlon.recipe import PRETRAINING, UsageError, base_recipe, get_task, nearest, pretraining_ids, task_ids
 from decathlon.terminal import print_answers, print_export, print_result, show, shown, table, tell
 
 LONGEST = 2000  # characters of a complaint: files can name things as long as they are
@@ -119,7 +119,7 @@ def run_training(task_id: str, prog: str, rest: list[str]) -> None:
         typed = [word.partition("=")[0].replace("_", "-") for word in rest if word.startswith("--")]
         if clash := [word for word in typed if word not in RESUMING]:
             raise UsageError(f"a resumed run keeps its recipe and options: without --resume you may set {clash[0]}")
-    default = train.base_recipe(task, peek(rest, "--data"))
+    default = base_recipe(task, peek(rest, "--data"))
     kind = dataclasses.make_dataclass(
         "Train",
         [
@@ -145,7 +145,7 @@ def evaluate_command(args: list[str]) -> int:
     if not options.run:
         raise UsageError("decathlon evaluate needs a run folder, runs/TASK/…, or a task")
     from decathlon import shipped
-    from decathlon.train import evaluate
+    from decathlon.finished import evaluate
 
     folder = shipped.folder(options.run) or Path(options.run)
     if not folder.is_dir():
@@ -179,7 +179,7 @@ def predict_command(args: list[str]) -> int:
         )
     else:
         from decathlon import shipped
-        from decathlon.train import find_run, load_run
+        from decathlon.finished import find_run, load_run
 
         folder = find_run(task_id, options.run)
         loaded = load_run(folder)
@@ -224,7 +224,7 @@ def export_command(args: list[str]) -> int:
         one_of(task_id, task_ids())
     options = parse(Export, rest if task_id not in ("-h", "--help") else ["--help"], "export TASK")
     from decathlon.export import export
-    from decathlon.train import find_run
+    from decathlon.finished import find_run
 
     folder, out = find_run(task_id, options.run), Path(options.out or f"{task_id}.{options.format}")
     result = export(folder, out, list(options.inputs))
@@ -243,7 +243,7 @@ def all_command(args: list[str]) -> int:
 
     results, failed = [], []
     for name in task_ids():
-        recipe = dataclasses.replace(train.base_recipe(get_task(name), options.data), seed=options.seed)
+        recipe = dataclasses.replace(base_recipe(get_task(name), options.data), seed=options.seed)
         folder = Path(options.out, name, f"{options.data}-{scoreboard.stamp()}-seed{options.seed}")
         try:
             results.append(train.train(name, recipe, train.Options(options.data, options.data_dir, str(folder))))
@@ -340,7 +340,7 @@ def data_command(args: list[str]) -> int:
     for name in options.names or list(first_task)[::-1]:
         try:
             data = first_task[name].load(where, first_task[name].recipe())
-            sizes = f"{len(data.train):,} train, {len(data.validation):,} validation, {len(data.test):,} test"
+            sizes = ", ".join(f"{number:,} {split}" for split, number in data.sizes.items())
             rows.append({"data": name, "found": True, "folder": str(where.folder), "what": sizes})
         except (OSError, ValueError) as error:
             rows.append({"data": name, "found": False, "folder": str(where.folder), "what": str(error)})

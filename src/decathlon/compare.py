@@ -18,10 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from decathlon import guard, plots, report, run
 from decathlon.data import Data, say
+from decathlon.finished import Loaded, load_data, load_run
 from decathlon.fit import measure
 from decathlon.recipe import Recipe, UsageError, task_ids
 from decathlon.terminal import counted
-from decathlon.train import Loaded, load_data, load_run
 
 USED = ("metrics", "epochs", "steps", "hardware", "threads", "commit")  # what a summary must have
 FAR = 1.5  # times another's training time is "far longer"

@@ -208,7 +208,7 @@ def fetched(name: str, download: bool) -> Path:
 
 def export(folder: Path) -> Path:
     """Write the encoder that a finished pre-training made, with a card: a folder for `--encoder`. Returns it."""
-    from decathlon.train import load_run
+    from decathlon.finished import load_run
 
     loaded, summary = load_run(folder), run.read_json(folder / "summary.json")
     write(folder / "encoder", loaded.model.encoder, checked_tokenizer(loaded.config["meta"]["tokenizer"]))

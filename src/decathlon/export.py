@@ -21,9 +21,9 @@ from PIL import Image
 from decathlon import __version__, run
 from decathlon.data import Split, files, imdb, source
 from decathlon.data.voc import Scenes
+from decathlon.finished import Loaded, load_run
 from decathlon.portable import FORMAT, WORDS, Graph, Opened, Session, described, library, open_file, within
 from decathlon.recipe import UsageError, to_dict
-from decathlon.train import Loaded, load_run
 
 EXAMPLES = 8  # that a file is checked on where the user names none
 TOLERANCE = 1e-4  # largest difference from PyTorch, as a share of the largest value of an output where that is above 1

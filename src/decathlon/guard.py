@@ -21,6 +21,7 @@ CONFIG: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("task", "data"), (str,)),
     **dict.fromkeys(("recipe", "options", "meta"), (dict,)),
 }
+SIZES: dict[str, tuple[type, ...]] = dict.fromkeys(("train", "validation", "test"), (int,))
 OPTIONS = {"data": (str,), "data_dir": (str, type(None)), "devices": (int,), "model": (str, type(None))}
 NUMBER = (int, float)
 # Fields of a summary that are read, with their types; those of `NEEDED` must be there.
@@ -52,6 +53,8 @@ def config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged: it does not say {', '.join(CONFIG)}")
     check(found, CONFIG, path)
     check(found["options"], OPTIONS, path, needed=("data", "data_dir", "model"))
+    check(found, {"sizes": (dict,)}, path)  # which older runs have not
+    check(found.get("sizes", {}), SIZES, path)
     meta(found["meta"], path)
     return found
 

@@ -223,6 +223,11 @@ def get_task(task_id: str) -> Task:
     return cast(Task, importlib.import_module(f"decathlon.tasks.{task_id.replace('-', '_')}"))
 
 
+def base_recipe(task: Task, data: str) -> Recipe:
+    """The task's recipe for this kind of data, before any flag."""
+    return task.sample_recipe() if data == "sample" else task.recipe()
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """`; did you mean 'X'?`, or the whole list where nothing is near."""
     words = list(words)

@@ -59,9 +59,9 @@ def pack(source: Path, limits: list[str], published: dict[str, Any] | None, out:
     Raises:
         ValueError: The run had data, a network or code of its own: its weights could not be made again.
     """
-    from decathlon import train
+    from decathlon import finished
 
-    loaded, summary = train.load_run(source), run.read_json(source / "summary.json")
+    loaded, summary = finished.load_run(source), run.read_json(source / "summary.json")
     options = loaded.config["options"] | {"data_dir": None}
     if options["data"] not in ("official", "sample") or options["model"] or str(summary["commit"]).endswith("+"):
         raise ValueError(f"{source}: weights that ship are made from committed code, official data and our networks")
@@ -74,7 +74,7 @@ def pack(source: Path, limits: list[str], published: dict[str, Any] | None, out:
         place / "model.safetensors",
         {name: value.half() if name in parameters else value for name, value in loaded.model.state_dict().items()},
     )
-    measured = train.evaluate(place, None)
+    measured = finished.evaluate(place, None)
     card = {
         "task": summary["task"],
         "network": loaded.task.CARD.network,

@@ -1,4 +1,4 @@
-"""From a recipe to a finished run folder, and back from a run folder to its network."""
+"""From a recipe to a finished run folder."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from decathlon import guard, plots, processes, report, run, shipped
+from decathlon import guard, plots, processes, report, run
 from decathlon.checkpoint import State
 from decathlon.data import Data, Epoch, say, source, steps_per_epoch, stream
+from decathlon.finished import PRINTED, changed, check_meta, described
 from decathlon.fit import fit, measure
 from decathlon.own import load_network
-from decathlon.recipe import PRETRAINING, Recipe, Task, UsageError, differences, from_dict, get_task, to_dict
-from decathlon.terminal import counted
+from decathlon.recipe import PRETRAINING, Recipe, Task, UsageError, base_recipe, differences, get_task, to_dict
+from decathlon.terminal import counted, duration
 
 FEW = 100  # steps: fewer are said to be few, on data of the user's own
-PRINTED = ("metrics", "broken_rules", "passed")  # what a summary must have to be shown
+MANY = 20  # classes: of more, the plan names the first
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
         raise UsageError(f"--devices must be at most {len(data.train)}, the number of training examples")
     if folder is not None:
         check_meta(folder, data)
+        if change := changed(folder, data):
+            raise ValueError(f"{change}: put back what it began with, or train anew without --resume")
     torch.manual_seed(stream(recipe.seed))
     network = load_network(network_file) if network_file else None
     model = task.model(recipe, data.meta, data.train, network)
@@ -129,20 +132,6 @@ def note_environment(folder: Path, fabric: Fabric) -> None:
         run.write_json(folder / "environment.json", now | {"before": before})
 
 
-def base_recipe(task: Task, data: str) -> Recipe:
-    """The task's recipe for this kind of data, before any flag."""
-    return task.sample_recipe() if data == "sample" else task.recipe()
-
-
-def described(config: dict[str, Any], folder: Path) -> tuple[Task, Recipe]:
-    """Task and recipe that a run's config.json tells. Raises ValueError, naming it, for what no training writes."""
-    try:
-        task = get_task(config["task"])
-        return task, from_dict(base_recipe(task, config["options"]["data"]), config["recipe"])
-    except ValueError as error:
-        raise ValueError(f"{folder / 'config.json'} is damaged: {error}") from None
-
-
 def make_plan(
     task: Task, model: nn.Module, data: Data, recipe: Recipe, fabric: Fabric, broken: Iterable[str]
 ) -> dict[str, Any]:
@@ -150,7 +139,8 @@ def make_plan(
     return {
         "task": task.CARD.id,
         "data": data.name,
-        "sizes": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "sizes": data.sizes,
+        "classes": data.meta.get("classes"),
         "parameters": count(model),
         "epochs": recipe.epochs,
         "steps": recipe.epochs * steps_per_epoch(data.train, recipe.batch_size),
@@ -193,21 +183,17 @@ def print_plan(plan: dict[str, Any]) -> None:
     sizes = ", ".join(f"{number:,} {name}" for name, number in plan["sizes"].items())
     say(f"{plan['task']} on {plan['data']} ({sizes})")
     where = f"{plan['device']} ({plan['processes']} × {counted(plan['threads'], 'thread')})"
-    say(
-        f"{plan['parameters']:,} parameters, {plan['epochs']} epochs, {plan['steps']:,} steps on {where}: "
-        f"about {duration(plan['estimated_seconds'])} of training"
-    )
-    if plan["steps"] < FEW and plan["data"].startswith("own:"):
+    length = ", ".join(counted(plan[f"{what}s"], what) for what in ("epoch", "step"))
+    took = duration(plan["estimated_seconds"])
+    say(f"{plan['parameters']:,} parameters, {length} on {where}: about {took} of training")
+    own = plan["data"].startswith("own:")
+    if own and plan["classes"]:
+        names = plan["classes"][:MANY] + (["…"] if len(plan["classes"]) > MANY else [])
+        say(f"classes ({len(plan['classes']):,}): {', '.join(names)}")
+    if plan["steps"] < FEW and own:
         say(f"{counted(plan['steps'], 'step')} may be too few to learn much: a smaller --batch-size makes more")
     for rule in plan["broken_rules"]:
         say(f"this network breaks a rule of {plan['task']}, so its result will not count: {rule}")
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words a person would use."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def start_folder(task: Task, recipe: Recipe, options: Options, data: Data, fabric: Fabric) -> Path:
@@ -227,7 +213,7 @@ def start_folder(task: Task, recipe: Recipe, options: Options, data: Data, fabri
             guard.remember(folder / "model.py")
         run.write_json(folder / "environment.json", run.environment(fabric.device))
         # Last: a folder without it has not begun, and the same command may begin there.
-        run.write_json(folder / "config.json", config | {"data": data.name, "meta": data.meta})
+        run.write_json(folder / "config.json", config | {"data": data.name, "meta": data.meta, "sizes": data.sizes})
     return cast(Path, fabric.broadcast(folder))
 
 
@@ -307,93 +293,3 @@ def draw(task: Task, model: nn.Module, data: Data, recipe: Recipe, folder: Path,
             task.show(model, data, recipe, folder / "plots")
     except Exception as error:
         say(f"the plots could not be drawn: {type(error).__name__}: {error}")
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A finished run: its task, network, recipe and what it knows of its data."""
-
-    task: Task
-    model: nn.Module
-    recipe: Recipe
-    config: dict[str, Any]
-
-
-def load_run(folder: Path) -> Loaded:
-    """Read a finished run.
-
-    Raises:
-        FileNotFoundError: It is no run folder, or one that has not finished.
-        ValueError: It is damaged.
-    """
-    config = guard.config(folder)
-    (task, recipe), options = described(config, folder), config["options"]
-    weights = run.load_weights(folder / "model.safetensors")
-    function = options["model"] and options["model"].rpartition(":")[2]
-    network = load_network(f"{guard.own_code(folder / 'model.py')}:{function}") if function else None
-    model = guard.built(lambda: task.model(recipe, config["meta"], None, network), weights, folder, network is None)
-    return Loaded(task, model.eval(), recipe, config)
-
-
-def load_data(folder: Path, loaded: Loaded, data_dir: str | None) -> Data:
-    """The data that a finished run was trained on, from `data_dir` or from where they were then.
-
-    Raises:
-        ValueError: What lies there now is something else.
-        FileNotFoundError, ConnectionError: As the task's `load`.
-    """
-    options = loaded.config["options"]
-    data = loaded.task.load(source(options["data"], data_dir or options["data_dir"]), loaded.recipe)
-    check_meta(folder, data)
-    return data
-
-
-def check_meta(folder: Path, data: Data) -> None:
-    """Raise ValueError where the data are not what the run in `folder` knows: other classes, another encoder."""
-    known = guard.config(folder)["meta"]
-    for name, now in data.meta.items():
-        if name in known and known[name] != now:
-            before, after = (str(value)[:60] for value in (known[name], now))
-            raise ValueError(f"{folder} was trained on other data: their {name} was {before}, and is {after} now")
-
-
-def find_run(task_id: str, run_folder: str | None) -> Path:
-    """The named run folder; for `latest` the newest finished run of the task; without a name the shipped weights.
-
-    Raises:
-        FileNotFoundError: There is none; says how to get one.
-        UsageError: The named one is of another task.
-    """
-    if run_folder is None and (place := shipped.folder(task_id)):
-        return place
-    if run_folder not in (None, "latest"):
-        if (found := run.read_json(Path(run_folder) / "config.json").get("task")) != task_id:
-            raise UsageError(f"{run_folder} is a run of {found}, not of {task_id}")
-        return Path(run_folder)
-    finished = list(Path("runs", task_id).glob("*/summary.json"))
-    if not finished:
-        raise FileNotFoundError(
-            f"there is no finished run in runs/{task_id}: train one (decathlon train {task_id} --data sample takes "
-            "seconds), or name a run folder with --run"
-        )
-    return max(finished, key=lambda path: path.stat().st_mtime).parent
-
-
-def evaluate(folder: Path, data_dir: str | None) -> dict[str, Any]:
-    """Measure a finished run's network again, on the data it was trained for.
-
-    Returns:
-        The run's summary with `value`, `passed` and `metrics` measured now.
-    """
-    loaded = load_run(folder)
-    card = loaded.task.CARD
-    fabric = Fabric(accelerator="auto", devices=1, precision=loaded.recipe.precision)
-    data = load_data(folder, loaded, data_dir).to(fabric.device)
-    metrics = measure(loaded.task, loaded.model.to(fabric.device), data, "test", loaded.recipe, fabric)
-    summary = guard.summary(folder / "summary.json", PRINTED)
-    value, bar = metrics[card.metric], summary["bar"]
-    return summary | {
-        "value": value,
-        "passed": None if bar is None else value >= bar,
-        "metrics": metrics,
-    }

@@ -12,7 +12,7 @@ import torch
 from decathlon import encoder, shipped
 from decathlon.cli import run_command
 from decathlon.data import imdb, source
-from decathlon.train import load_run
+from decathlon.finished import load_run
 
 DATA = os.environ.get("DECATHLON_DATA", "")
 FOLDERS = {"mnist": "MNIST/raw", "cifar10": "cifar10", "imdb": "aclImdb", "pets": "oxford-iiit-pet/annotations"}

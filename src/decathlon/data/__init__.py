@@ -87,6 +87,11 @@ class Data:
     test: Split
     meta: dict[str, Any]
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Examples of each split."""
+        return {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
+
     def to(self, device: torch.device | str) -> Data:
         """The same data on this device."""
         train, validation, test = (split.to(device) for split in (self.train, self.validation, self.test))
@@ -139,17 +144,31 @@ def shuffled(split: Split, batch_size: int, epoch: Epoch) -> Iterator[Split]:
         yield split[chunk[epoch.rank :: epoch.world].to(split.targets.device)]
 
 
-def hold_out(split: S, part: int = 12) -> tuple[S, S]:
-    """Divide a training split into training and validation (one in `part`).
+def hold_out(split: S, part: int = 12, by_class: bool = False) -> tuple[S, S]:
+    """Divide a training split into training and validation (one in `part`, and with `by_class` one in `part` of each).
 
     The draw is fixed, not the run's seed's: all runs that are divided like this are compared on the same examples.
     """
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    if by_class:
+        order = order[in_turn(split.targets[order])]
     count = max(1, len(split) // part)
     return split[order[count:]], split[order[:count]]
 
 
-def divided(sides: dict[str, S], place: Path, small: int = 0) -> tuple[S, S, S]:
+def in_turn(labels: Tensor) -> Tensor:
+    """An order, int64 (N,), of the labels, int64 (N,), of whose every beginning each class has its share.
+
+    The number k of n of its class comes at k / n of the way, so a class with few examples is late.
+    """
+    place = torch.zeros(len(labels), dtype=torch.float64)
+    for each in labels.unique():
+        mine = labels == each
+        place[mine] = (torch.arange(int(mine.sum())) + 0.5).double() / mine.sum()
+    return place.argsort(stable=True)
+
+
+def divided(sides: dict[str, S], place: Path, small: int = 0, by_class: bool = False) -> tuple[S, S, S]:
     """Training, validation and test of the sides that pictures come in: `train`, and `val`, `test`, both or neither.
 
     Where there is no test, it is `val`, or a tenth of the training side; then validation is held out of training.
@@ -158,6 +177,7 @@ def divided(sides: dict[str, S], place: Path, small: int = 0) -> tuple[S, S, S]:
         sides: The examples of each side.
         place: Where they come from, for the error.
         small: Of fewer training examples than these a sixth is held out for validation, else a twelfth.
+        by_class: Whether the same share of each class is held out, as nearly as can be.
 
     Raises:
         ValueError: There are too few.
@@ -166,12 +186,13 @@ def divided(sides: dict[str, S], place: Path, small: int = 0) -> tuple[S, S, S]:
     if "test" not in parts and "val" in parts:
         parts["test"] = parts.pop("val")
     train = parts["train"]
-    train, test = (train, parts["test"]) if "test" in parts else hold_out(train, 10)
+    train, test = (train, parts["test"]) if "test" in parts else hold_out(train, 10, by_class)
     if len(train) < 2:
         count = sum(map(len, sides.values()))
         raise ValueError(f"{place} holds too few pictures to train on and to measure with: {count}")
-    train, validation = (train, parts["val"]) if "val" in parts else hold_out(train, 6 if len(train) < small else 12)
-    return train, validation, test
+    if "val" in parts:
+        return train, parts["val"], test
+    return *hold_out(train, 6 if len(train) < small else 12, by_class), test
 
 
 def hold_out_runs(split: Split, part: int = 12, runs: int = 240) -> tuple[Split, Split]:

@@ -84,7 +84,8 @@ def load(source: Source) -> Data:
         found = cached(source, folder.key, lambda: Pictures(*photo.decode(folder), sides))
     else:
         raise ValueError(f"{place} is neither a folder of pictures nor an archive of CIFAR-10 ({', '.join(ARCHIVES)})")
-    train, validation, test = _splits(found, place, classes)
+    own_pictures = source.kind == "own" and not released(place)
+    train, validation, test = _splits(found, place, classes, own_pictures)
     return Data(name, train, validation, test, {"classes": classes})
 
 
@@ -133,14 +134,14 @@ def _copy(folder: photo.Folder) -> str:
     return f"cifar10-{kind}" + ("" if sides == COUNTS else f"-{sum(sides.values())}")
 
 
-def _splits(found: Pictures, place: Path, classes: list[str]) -> tuple[Split, Split, Split]:
+def _splits(found: Pictures, place: Path, classes: list[str], by_class: bool) -> tuple[Split, Split, Split]:
     """Training, validation and test, as `divided` says. Raises ValueError where a class is not trained on."""
     whole = Split(torch.from_numpy(found.pixels), torch.from_numpy(found.labels))
     parts, start = {}, 0
     for side, count in found.sides.items():
         parts[side] = whole[start : start + count]
         start += count
-    train, validation, test = divided(parts, place)
+    train, validation, test = divided(parts, place, by_class=by_class)
     learned = set(train.targets.tolist())
     if missing := [name for number, name in enumerate(classes) if number not in learned]:
         raise ValueError(f"{place} holds too few pictures of {', '.join(missing)}: none is left to train on")

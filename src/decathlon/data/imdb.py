@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
 from decathlon import writing
-from decathlon.data import Source, composed, files, say
+from decathlon.data import Source, Split, composed, files, hold_out, say
 from decathlon.data.download import fetch, md5
 
 URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
@@ -26,6 +26,7 @@ MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 LABELLED = 25_000  # reviews in each split of the official release
 JSON = (".jsonl", ".ndjson")
 NEITHER = (type(None), list, dict)  # what is no text and no label
+DIVIDED = b"by class"  # part of a cache's key: what is cached of texts that were divided otherwise is none of these
 UNPACKED = (1 << 30, 200_000)  # bytes and files that its archive may have: about twice as many as it has
 
 
@@ -39,7 +40,7 @@ class Texts:
         train, test: Texts.
         train_labels, test_labels: Their labels, places in `classes`.
         unlabelled: Texts without a label, from the training side; may be empty.
-        key: Hash of the source, for caches.
+        key: Hash of the source and its division, for caches.
     """
 
     name: str
@@ -112,6 +113,7 @@ def tree(folder: Path, name: str) -> Texts:
         test, test_labels = _classes(folder / "test", classes, digest)
     else:
         train, labels, test, test_labels = _divide(train, labels)
+        digest.update(DIVIDED)
     unlabelled = _folder(top / "unsup", digest) if (top / "unsup").is_dir() else []
     return Texts(name, classes, train, labels, test, test_labels, unlabelled, digest.hexdigest()[:16])
 
@@ -155,7 +157,7 @@ def table(path: Path, name: str) -> Texts:
     labels = [places[str(row["label"])] for row in rows]
     texts = [clean(str(row["text"])) for row in rows]
     train, train_labels, test, test_labels = _divide(texts, labels)
-    key = hashlib.sha256(content).hexdigest()[:16]
+    key = hashlib.sha256(content + DIVIDED).hexdigest()[:16]
     return Texts(name, classes, train, train_labels, test, test_labels, [], key)
 
 
@@ -187,10 +189,9 @@ def _rows(content: bytes, path: Path, wanted: tuple[str, ...]) -> list[Any]:
 
 
 def _divide(texts: list[str], labels: list[int]) -> tuple[list[str], list[int], list[str], list[int]]:
-    """Put a tenth aside as the test split, by a fixed draw."""
-    order = np.random.default_rng(0).permutation(len(texts))
-    count = max(1, len(texts) // 10)
-    test, train = order[:count], order[count:]
+    """Put a tenth of each class aside as the test split, by a fixed draw."""
+    numbers = Split(torch.arange(len(texts)), torch.tensor(labels))
+    train, test = (part.inputs.tolist() for part in hold_out(numbers, 10, by_class=True))
     return [texts[i] for i in train], [labels[i] for i in train], [texts[i] for i in test], [labels[i] for i in test]
 
 

@@ -97,12 +97,13 @@ def load(source: Source, longest: int = 500) -> Data:
     if (place / "Annotations").is_dir():
         sides = lists(place, SIDES.get(place.name, ()) if source.kind == "official" else ())
         read_from = [file for side in sides.values() for both in side for file in both]
+        counts = {side: len(pairs) for side, pairs in sides.items()}  # names alone do not tell where a side ends
         listing = partial(read_voc, sides, classes)
     else:
-        found = coco_files(place)
+        found, counts = coco_files(place), {}
         read_from = sorted(path for path in _folder(place).rglob("*") if path.suffix.lower() in (*ENDINGS, ".json"))
         listing = partial(read_coco_sides, place, found)
-    key = pictures.hashed(read_from, place.resolve(), classes)
+    key = pictures.hashed(read_from, place.resolve(), classes, counts)
     path = source.folder / "cache" / f"voc-{pictures.VERSION}-{key}-{longest}"
     kept = pictures.cached(path, lambda out: pictures.decode(*listing(), longest, out, str(place)))
     if source.kind == "official":
@@ -194,15 +195,14 @@ def lists(place: Path, names: tuple[str, ...]) -> dict[str, list[tuple[Path, Pat
     Args:
         place: The tree.
         names: The lists of the official training and test sides; none where the tree is a user's own. That may have
-            trainval.txt or train.txt, val.txt, test.txt, or no list: what is in none is then for training.
+            train.txt and val.txt, or else trainval.txt, and test.txt; or no list: what is in none is for training.
     """
     if names:
         found = {"train": listed(place, names[0]), "test": listed(place, names[1])}
     else:
-        whole = listed(place, "trainval")
-        divided = {"train": listed(place, "train"), "val": listed(place, "val")}
-        found = {"train": whole} if whole else divided
-        found["test"] = listed(place, "test")
+        found = {side: listed(place, side) for side in ("train", "val", "test")}
+        if not (found["train"] and found["val"]) and (whole := listed(place, "trainval")):
+            found |= {"train": whole, "val": None}
         if not found["train"]:
             taken = {xml for pairs in found.values() for _, xml in pairs or ()}
             xmls = sorted(path for path in (place / "Annotations").glob("*.xml") if path not in taken)

@@ -12,9 +12,9 @@ from typing import Any, cast
 from sklearn.ensemble import RandomForestClassifier
 
 from decathlon import encoder, run
+from decathlon.finished import Loaded, find_run, load_run
 from decathlon.recipe import get_task
 from decathlon.report import percent
-from decathlon.train import Loaded, find_run, load_run
 
 
 @dataclass(frozen=True)

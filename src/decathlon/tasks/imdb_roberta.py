@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from decathlon import classify, encoder, metrics, plots
-from decathlon.data import Data, Epoch, Source, Split, hold_out_runs, imdb, shuffled
+from decathlon.data import Data, Epoch, Source, Split, hold_out, hold_out_runs, imdb, shuffled
 from decathlon.models.head import Head
 from decathlon.portable import Graph, Session
 from decathlon.recipe import Card, Optimizer, require
@@ -94,7 +94,7 @@ def load(source: Source, recipe: Recipe) -> Data:
         else:  # nothing is to be trained, and only the sizes are asked for: reading takes minutes
             vectors = torch.zeros(len(given), asked.values)
         sides.append(Split(vectors, torch.tensor(labels)))
-    train, validation = hold_out_runs(sides[0])
+    train, validation = hold_out(sides[0], by_class=True) if source.kind == "own" else hold_out_runs(sides[0])
     meta = {"classes": texts.classes, "encoder": asked.name, "values": asked.values}
     return Data(texts.name, train, validation, sides[1], meta)
 

@@ -102,7 +102,7 @@ def load(source: Source, recipe: Recipe) -> Data:
     arrays = cache.arrays(cached, lambda: make_words(texts, recipe))
     tokens = {part: torch.from_numpy(arrays[part]) for part in ("train", "test")}
     labelled = Reviews(tokens["train"], torch.tensor(texts.train_labels), torch.from_numpy(arrays["vectors"]))
-    train, validation = hold_out(labelled)
+    train, validation = hold_out(labelled, by_class=source.kind == "own")
     meta = {"classes": texts.classes, "words": arrays["words"].tolist()}
     return Data(texts.name, train, validation, Split(tokens["test"], torch.tensor(texts.test_labels)), meta)
 
