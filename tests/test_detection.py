@@ -16,6 +16,7 @@ from test_voc import bright, many, own, patch, thing, tree, xml
 from torch import Tensor
 
 from decathlon import boxes, detection, run
+from decathlon.augment import to_float
 from decathlon.data import Data, Epoch, source, voc
 from decathlon.recipe import get_task
 
@@ -253,9 +254,37 @@ def test_half_precision(task_id: str, sample: Data) -> None:
     assert any((target["boxes"] != target["boxes"].bfloat16().float()).any() for target in seen)
     with torch.no_grad(), fabric.autocast():
         (found, *_), _ = detection.found(model.eval(), few)
+        convolution = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
+        kinds: list[torch.dtype] = []
+        convolution.register_forward_hook(lambda module, given, output: kinds.append(output.dtype))
+        (raw,) = model([to_float(few.example(0)[0])])
+    assert kinds == [torch.bfloat16], "what takes the time is done in half precision"
+    assert raw["boxes"].dtype == raw["scores"].dtype == torch.float32, "and what must not be rounded to pixels is not"
+    assert (raw["boxes"] != raw["boxes"].bfloat16()).any()
     assert all(loss.isfinite() and loss > 0 for loss in losses.values())
     assert len(found["scores"]) > 0
     assert found["boxes"].dtype == found["scores"].dtype == torch.float32
+
+
+def test_scenes_stay_where_workers_can_read_them(sample: Data) -> None:
+    """Workers are forked, and a forked process cannot use a GPU."""
+    moved = sample.to("meta")
+    assert isinstance(moved.train, voc.Scenes)
+    assert moved.train.example(0)[0].device == moved.train.shapes().device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("norm", ["batch", "frozen"])
+def test_retinanet_with_weights_of_coco_trains(norm: str, sample: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights with a variance of nearly zero have an epsilon of none, which batch norm refuses where it learns."""
+    task: Any = get_task("voc-retinanet")
+    monkeypatch.setattr(task, "pretrain", lambda *args: None)  # the weights themselves are of no importance here
+    recipe = replace(task.recipe(), weights="coco", norm=norm, head_norm="none", min_size=64, max_size=96, batch_size=2)
+    model = task.model(recipe, sample.meta, sample.train)
+    losses = task.step(model.train(), next(iter(task.batches(sample.train, recipe, Epoch(0, 0)))), recipe)
+    assert losses["loss"].isfinite()
+    assert {m.eps for m in model.modules() if hasattr(m, "running_var")} == {1e-5 if norm == "batch" else 0.0}
+    with pytest.raises(ValueError, match="--head-norm must be none with --weights coco"):
+        replace(recipe, head_norm="group")
 
 
 @pytest.mark.parametrize("task_id", TASKS)

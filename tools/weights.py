@@ -30,12 +30,12 @@ REVIEWS = (
 )
 DRAWN = (
     "Trained on drawn scenes alone: on a photo it finds nothing, or nonsense.",
-    "It shows how the task works. For photos train on real ones, or begin with COCO's weights: --weights coco.",
+    "It shows how the task works. For photos train on real ones; beginning with COCO's weights is on the task's page.",
 )
 LIMITS = {
     "mnist-mlp": [
         DIGITS,
-        "A digit more than a pixel off the middle, or turned by more than some 8°, was not in its training.",
+        "Trained with shifts of a pixel and turns of 8° beside MNIST's own: predict centres, but does not straighten.",
     ],
     "mnist-cnn": [DIGITS, "Pictures are cropped, scaled and centred as MNIST's are before it sees them."],
     "mnist-autoencoder": [
@@ -51,7 +51,7 @@ LIMITS = {
     ],
     "pets-unet": [
         "Cats and dogs that fill a good part of the photo; other animals and people were not measured.",
-        "340 photos are few: with the whole data set it would be better, which was not measured.",
+        "340 photos are few; what the whole data set brings was not measured.",
         "The boundary counts as pet, so its masks are a few pixels wide of the animal.",
     ],
     "voc-faster-rcnn": list(DRAWN),

@@ -33,7 +33,7 @@ class Examples(Dataset[tuple[Tensor, Target]]):
         place, seed = item
         picture, target = self.split.example(place)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # a GPU's generators, which a step draws from, are none of ours
             return augmented(picture, target, self.size, self.zoom)
 
 

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
+from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import box_iou, clip_boxes_to_image, nms
@@ -62,6 +63,29 @@ class Exact:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         return iter(self.targets)
+
+
+def exact(model: nn.Module) -> nn.Module:
+    """Let a detector of torchvision's compute boxes in float32, whatever the precision of its convolutions.
+
+    It makes anchors and boxes in the type of its features, and bfloat16 knows only even numbers from 256 on.
+    """
+    if isinstance(model, FasterRCNN):
+        parts = [model.backbone, model.rpn.head, model.roi_heads.box_predictor]
+    else:
+        parts = [model.backbone, model.head] if isinstance(model, RetinaNet) else []
+    for part in parts:
+        part.register_forward_hook(lambda module, given, output: in_float32(output))
+    return model
+
+
+def in_float32(values: Any) -> Any:
+    """The same tensors, lists and tables of tensors, in float32."""
+    if isinstance(values, dict):
+        return type(values)((name, in_float32(value)) for name, value in values.items())
+    if isinstance(values, (list, tuple)):
+        return type(values)(in_float32(value) for value in values)
+    return values.float()
 
 
 # --- Measuring --------------------------------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ def fit(
     if found:
         state, known = checkpoint.restore(found, model, average if recipe.ema else model)
         sums = own(known, fabric)
+        if divided:  # else a run of which only the end is missing would keep what it began with
+            average.load_state_dict(model.state_dict())
     elif resume:
         say(f"{folder} has no checkpoint that can be used: starting from the beginning")
     if resume:
@@ -76,6 +78,7 @@ def fit(
     steppers: list[Any] = [fabric.setup_optimizers(optimizer) for optimizer in optimizers]
     if found:
         checkpoint.restore_optimizers(found, optimizers)
+    waiting = fabric.world_size > 1 and fabric.device.type == "cuda"  # GPUs stand still while processes vote
     rows = Rows(card.id, recipe.epochs * steps, fabric.is_global_zero)
 
     saved = time.monotonic()
@@ -94,8 +97,8 @@ def fit(
             network.train()
             torch.manual_seed(stream(recipe.seed, state.epoch, state.batch, fabric.global_rank))
             share = Epoch(recipe.seed, state.epoch, state.batch, fabric.global_rank, fabric.world_size)
-            batches = iter(task.batches(data.train, recipe, share))
             clock = time.perf_counter() - state.train_seconds
+            batches = iter(task.batches(data.train, recipe, share))
             while state.batch < steps:
                 torch.manual_seed(stream(recipe.seed, state.step, fabric.global_rank))
                 set_lr(optimizers, recipe.optimizer, state.step / (recipe.epochs * steps))
@@ -120,7 +123,8 @@ def fit(
                     if any_process(time.monotonic() - saved > SAVE_EVERY, fabric):
                         state.train_seconds = time.perf_counter() - clock
                         save()
-                if any_process(interrupt.is_set(), fabric):
+                        clock = time.perf_counter() - state.train_seconds
+                if not (waiting and state.step % CHECK_EVERY) and any_process(interrupt.is_set(), fabric):
                     state.train_seconds = time.perf_counter() - clock
                     save()
                     raise Interrupted(f"interrupted at step {state.step}; continue: --resume {folder}")

@@ -24,8 +24,9 @@ Every command that prints a result takes --json. With --debug an error comes wit
 
 TRAIN = """usage: decathlon train TASK [OPTIONS]
 
-Trains on the training split, watches the validation split, measures the last weights once on the test split, and leaves a
-run folder under runs/TASK/ with weights, summary, plots and report.html. Ctrl-C keeps a checkpoint: --resume RUN goes on.
+Trains on the training split, watches the validation split, measures the final weights once on the test split, and
+leaves a run folder in runs/TASK/ with weights, summary, plots and report.html. Ctrl-C keeps a checkpoint: --resume RUN
+goes on.
 
   decathlon train mnist-mlp                        on the official data, with the task's own recipe
   decathlon train mnist-mlp --data sample          on data drawn here: seconds, no download

@@ -45,6 +45,10 @@ class Scenes(Split):
 
     source: Pictures
 
+    def to(self, device: torch.device | str) -> Scenes:
+        """Themselves: pictures are read on the CPU, also by a DataLoader's workers, where a GPU cannot be used."""
+        return self
+
     def example(self, place: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Picture uint8 (3, H, W), and its boxes.
 
@@ -66,7 +70,7 @@ class Scenes(Split):
 
     def shapes(self) -> Tensor:
         """Height and width of each picture: int64 (N, 2)."""
-        return torch.from_numpy(self.source.sizes)[self.inputs.cpu()]
+        return torch.from_numpy(self.source.sizes)[self.inputs]
 
 
 def load(source: Source, longest: int = 500) -> Data:

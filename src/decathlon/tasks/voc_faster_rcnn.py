@@ -154,7 +154,7 @@ def model(
         network = made = build(len(meta["classes"]))
         if train is not None and recipe.weights != "none":
             pretrain(made, recipe.weights, meta["classes"], build)
-    return network.to(memory_format=torch.channels_last)
+    return detection.exact(network).to(memory_format=torch.channels_last)
 
 
 def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:

@@ -84,6 +84,7 @@ class Recipe(BaseRecipe):
         require("--max-size", self.max_size >= self.min_size, "at least --min-size")
         require("--norm", self.norm != "frozen" or self.weights != "none", "batch or group without --weights")
         require("--norm", self.norm != "group" or self.weights == "none", "batch or frozen with --weights")
+        require("--head-norm", self.head_norm == "none" or self.weights != "coco", "none with --weights coco")
         require("--weights", self.trunk != "small" or self.weights == "none", "none with the small trunk")
 
 
@@ -133,14 +134,15 @@ def model(
         options = {"min_size": recipe.min_size, "max_size": recipe.max_size, "detections_per_img": 100}
         if recipe.trunk == "small":
             return small_retinanet(classes, recipe.anchors, recipe.channels, recipe.head_norm, **options)
-        eps = 0.0 if recipe.weights == "coco" else 1e-5  # as torchvision does
+        # As torchvision does for its own weights; batch norm that learns its statistics takes no 0.
+        eps = 0.0 if recipe.weights == "coco" and recipe.norm == "frozen" else 1e-5
         return retinanet(classes, recipe.anchors, recipe.norm, recipe.head_norm, recipe.trainable, eps, **options)
 
     if network is None:
         network = made = build(len(meta["classes"]))
         if train is not None and recipe.weights != "none":
             pretrain(made, recipe.weights, meta["classes"], build)
-    return network.to(memory_format=torch.channels_last)
+    return detection.exact(network).to(memory_format=torch.channels_last)
 
 
 def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:
