@@ -132,6 +132,23 @@ def test_no_command_shows_help(decathlon: Command) -> None:
     assert "train TASK" in answer.out
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_wrong_value_is_told_in_a_line_on_any_terminal(encoding: str) -> None:
+    command = [sys.executable, "-m", "decathlon", "train", "mnist-mlp", "--data", "sample"]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    for flags, reason in (
+        (("--optimizer.lr", "-1"), "--optimizer.lr must be a number above 0"),
+        (("--epochs", "0"), "--epochs must be at least 1"),
+        (("--epochs", "x"), "Error parsing --epochs: invalid literal for int() with base 10: 'x'"),
+        (("--optimizer.name", "x"), "invalid choice 'x' for argument '--optimizer.name'. Expected one of ('adamw', 's"),
+    ):
+        done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"decathlon: {reason}")
+        assert "--- " not in line
+
+
 def test_flags_reach_the_recipe(decathlon: Command) -> None:
     flags = ("--hidden", "32", "--optimizer.lr", "0.002", "--seed", "5", "--batch_size", "100")
     plan = json.loads(decathlon("train", "mnist-mlp", "--data", "sample", "--dry-run", "--json", *flags).out)

@@ -19,7 +19,7 @@ from decathlon.augment import shifted, to_float, warp
 from decathlon.data import Epoch, Split, digit, hold_out, shuffled, stream
 from decathlon.metrics import classification, confusion, worst
 from decathlon.models.whitening import whiten
-from decathlon.optim import VECTORS, make_optimizers, orthogonal, set_lr, update_average
+from decathlon.optim import VECTORS, Muon, make_optimizers, orthogonal, set_lr, update_average
 from decathlon.recipe import Optimizer, UsageError, from_dict, get_task
 
 
@@ -265,6 +265,23 @@ def test_muon_steps_are_orthogonal_and_keep_the_length() -> None:
     assert float(step.norm()) == pytest.approx(0.1 * float(before.norm()), rel=0.1)
     values = torch.linalg.svdvals(orthogonal(kernel.grad).flatten(1))
     assert 0.5 < float(values.min()) <= float(values.max()) < 1.5, "all directions about equally long"
+
+
+def test_muon_can_do_with_zeros() -> None:
+    """Weights that begin at 0 grow to what weights usually begin with; a layer without a gradient stays as it is."""
+    torch.manual_seed(0)
+    zero, still = nn.Parameter(torch.zeros(8, 4)), nn.Parameter(torch.randn(8, 4))
+    before, usual = still.detach().clone(), float(nn.Linear(4000, 8).weight.detach().norm())
+    optimizer = Muon([zero, still], lr=0.1, momentum=0.0)
+    lengths = []
+    for _ in range(30):
+        zero.grad, still.grad = torch.randn(8, 4).sign() + 3, torch.zeros(8, 4)
+        optimizer.step()
+        lengths.append(float(zero.detach().norm()))
+    assert torch.allclose(still, before)
+    assert lengths[0] == pytest.approx(0.1 * lengths[-1], rel=0.05), "the first step is no longer than others"
+    assert lengths[:8] == sorted(lengths[:8])
+    assert lengths[-1] == pytest.approx(usual, rel=0.1)
 
 
 @pytest.mark.parametrize("shape", [(8, 3, 3, 3), (4, 9), (9, 4)])

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Command
+from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from safetensors.torch import load_file
 from spoiled import idx
 
@@ -147,6 +148,21 @@ def test_until_bar_stops_at_the_bar_after_a_resume(decathlon: Command, monkeypat
     one, other = (json.loads(Path(run, "summary.json").read_text()) for run in ("whole", "run"))
     assert one["epochs"] == other["epochs"] < 60
     assert one["value"] == other["value"]
+
+
+def test_shares_of_weights_are_kept_when_only_the_end_is_missing(
+    decathlon: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with FSDP: what is kept is a copy that gets the weights after each epoch, and here none is to come."""
+    command = (*TRAIN, "--epochs", "2", "--ema", "0", "--out")
+    assert decathlon(*command, "whole").status == 0
+    monkeypatch.setattr("decathlon.fit.ModelParallelStrategy", SingleDeviceStrategy)
+    with monkeypatch.context() as patch:
+        patch.setattr("decathlon.train.finish", lambda *args: (_ for _ in ()).throw(OSError("killed here")))
+        assert decathlon(*command, "run").status == 1
+    assert decathlon("train", "mnist-mlp", "--resume", "run").status == 0
+    one, other = (load_file(Path(run, "model.safetensors")) for run in ("whole", "run"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_long_epochs_are_saved_in_between(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from conftest import Command
 from safetensors.torch import load_file
 from several import PLAIN, lines, misbehaving
+
+from decathlon import processes
+from decathlon.models.mlp import MLP
+from decathlon.models.textcnn import TextCNN
+from decathlon.recipe import UsageError, get_task
 
 
 def test_two_processes_learn_as_one(decathlon: Command) -> None:
@@ -54,7 +62,10 @@ def test_a_process_that_dies_ends_the_run(how: str, rank: int, says: str) -> Non
         (("pretrain", "imdb-roberta", "--strategy", "fsdp"), "--devices must be 2 or more"),
         (("pretrain", "imdb-roberta", "--strategy", "fsdp", "--devices", "2", "--ema", "0.9"), "--ema must be 0"),
         (
-            ("pretrain", "imdb-roberta", "--strategy", "fsdp", "--devices", "2", "--optimizer.name", "muon"),
+            (
+                *("pretrain", "imdb-roberta", "--strategy", "fsdp", "--devices", "2", "--optimizer.name", "muon"),
+                *("--optimizer.weight-decay", "0"),
+            ),
             "--optimizer.name must be adamw or sgd",
         ),
         (("train", "mnist-mlp", "--devices", "65"), "--devices must be from 1 to the batch size, 64"),
@@ -73,6 +84,26 @@ def test_torchrun_decides_how_many(decathlon: Command, monkeypatch: pytest.Monke
     answer = decathlon("train", "mnist-mlp", "--data", "sample", "--devices", "2")
     assert answer.status == 2
     assert "torchrun has started 4 processes" in answer.error
+    assert processes.count(2, resuming=True) == 4, "a run that began with other processes goes on with these"
+
+
+def test_gpus_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with GPUs a process has one, however many cores there are."""
+    recipe = get_task("mnist-mlp").recipe()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    processes.check("ddp", 2, recipe, pretraining=False, resuming=False)
+    for resuming in (False, True):
+        with pytest.raises(UsageError, match="--devices must be at most 2, the GPUs of this machine"):
+            processes.check("ddp", 3, recipe, pretraining=False, resuming=resuming)
+
+
+def test_sparse_gradients_are_refused_on_several_gpus() -> None:
+    network, fabric = TextCNN(9), SimpleNamespace(world_size=2, device=torch.device("cuda"))
+    with pytest.raises(UsageError, match="--devices must be 1: NCCL knows no sparse gradients"):
+        processes.check_gradients(network, cast(Any, fabric))
+    processes.check_gradients(MLP(8), cast(Any, fabric))
+    processes.check_gradients(network, cast(Any, SimpleNamespace(world_size=2, device=torch.device("cpu"))))
 
 
 def test_an_error_in_all_processes_is_told_once(decathlon: Command) -> None:

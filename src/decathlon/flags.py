@@ -33,9 +33,11 @@ def parse(kind: type[T], args: list[str], prog: str) -> T:
     except SystemExit as stop:
         if not stop.code:
             raise
-        # tyro explains in a box; what is above the box's first rule is the reason
-        text = re.split(r"[├─]{5,}", re.sub(r"╭.*╮", "", said.getvalue()))[0]
-        raise UsageError(f"{' '.join(text.replace('│', ' ').split())} (see decathlon {prog} --help)") from None
+        # tyro explains in a box, whose lines are dashes where the terminal knows no others; below the title, and above
+        # the next rule, stands the reason.
+        text = re.split(r"[├─]{5,}|-{5,}", re.sub(r"╭.*╮|^ *[A-Z][a-z ]+\n *-{5,}", "", said.getvalue()))[0]
+        reason = re.sub(r"^Error parsing recipe[.\w]*: ", "", " ".join(text.replace("│", " ").split()))
+        raise UsageError(f"{reason} (see decathlon {prog} --help)") from None
     if unknown:
         flags = re.findall(r"--[a-z][\w.-]*", _help(kind, prog))
         word = unknown[0].split("=")[0]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from decathlon.recipe import Optimizer
 
+TINY = 1e-7  # what is divided by is at least this: a layer that does nothing has a gradient of 0
 VECTORS = 0.05  # of Muon's learning rate is what Adam has beside it, for biases and norms
 
 
@@ -50,6 +51,9 @@ def make_optimizers(model: nn.Module, options: Optimizer) -> list[torch.optim.Op
 class Muon(torch.optim.Optimizer):
     """Steps of which all directions are equally long, in proportion to the weights, whose length stays as it began.
 
+    Weights that begin at 0, as the last ones of a block that is to add nothing at first, grow until they are as long as
+    they usually begin (He et al. 2015, arXiv:1502.01852, as torch draws them).
+
     After Jordan et al. 2024, https://kellerjordan.github.io/posts/muon, and their CIFAR-10 speed runs. torch's own Muon
     takes no kernels of convolutions.
 
@@ -71,18 +75,21 @@ class Muon(torch.optim.Optimizer):
                     continue
                 state = self.state[parameter]
                 if not state:
-                    state["momentum"], state["length"] = torch.zeros_like(parameter), parameter.norm()
+                    start, usual = parameter.norm(), math.sqrt(len(parameter) / 3)
+                    state["momentum"], state["grows"] = torch.zeros_like(parameter), start == 0
+                    state["length"] = torch.where(state["grows"], usual, start)
                 state["momentum"].mul_(group["momentum"]).add_(parameter.grad)
                 change = orthogonal(parameter.grad + group["momentum"] * state["momentum"])
-                parameter.sub_(change * (group["lr"] * state["length"] / change.norm()))
-                parameter.mul_(state["length"] / parameter.norm())
+                parameter.sub_(change * (group["lr"] * state["length"] / change.norm().clamp(min=TINY)))
+                factor = state["length"] / parameter.norm().clamp(min=TINY)
+                parameter.mul_(torch.where(state["grows"].bool(), factor.clamp(max=1), factor))
 
 
 def orthogonal(gradient: Tensor) -> Tensor:
     """About the nearest matrix with orthogonal rows or columns, by five steps of Newton and Schulz; same shape."""
     matrix = gradient.flatten(1)  # (outputs, …) -> (outputs, rest)
     matrix = matrix.T if len(matrix) > matrix.shape[1] else matrix
-    matrix = matrix / (matrix.norm() + 1e-7)
+    matrix = matrix / (matrix.norm() + TINY)
     for _ in range(5):
         square = matrix @ matrix.T
         matrix = 3.4445 * matrix + (-4.7750 * square + 2.0315 * square @ square) @ matrix

@@ -46,30 +46,31 @@ def started() -> bool:
     return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def count(devices: int) -> int:
+def count(devices: int, resuming: bool = False) -> int:
     """How many processes work together, on all hosts.
 
     Raises:
-        UsageError: torchrun has started another number than `devices` asks for.
+        UsageError: torchrun has started another number than `devices` asks for; a run to resume may have another.
     """
     if not started():
         return devices
     world = int(os.environ["WORLD_SIZE"])
-    if devices not in (1, world):
+    if devices not in (1, world) and not resuming:
         raise UsageError(f"--devices {devices}: torchrun has started {world} processes; leave --devices out")
     return world
 
 
 def check(strategy: str, devices: int, recipe: Recipe, pretraining: bool, resuming: bool) -> None:
     """Raise UsageError where these options cannot be had together."""
-    require("--devices", 1 <= count(devices) <= recipe.batch_size, f"from 1 to the batch size, {recipe.batch_size}")
-    most = max(
-        2, os.cpu_count() or 1, torch.cuda.device_count()
-    )  # one a core or GPU; a run goes on anywhere, if slowly
-    require("--devices", resuming or started() or devices <= most, f"at most {most} on this machine")
+    world, gpus = count(devices, resuming), torch.cuda.device_count()
+    require("--devices", 1 <= world <= recipe.batch_size, f"from 1 to the batch size, {recipe.batch_size}")
+    if gpus and not started():
+        require("--devices", devices <= gpus, f"at most {gpus}, the GPUs of this machine")
+    most = max(2, os.cpu_count() or 1)  # one a core; a run goes on anywhere, if slowly
+    require("--devices", gpus > 0 or resuming or started() or devices <= most, f"at most {most} on this machine")
     if strategy == "fsdp":
         require("--strategy", pretraining, "ddp: fsdp is for decathlon pretrain")
-        require("--devices", count(devices) > 1, "2 or more for --strategy fsdp")
+        require("--devices", world > 1, "2 or more for --strategy fsdp")
         require("--ema", recipe.ema == 0, "0 for --strategy fsdp, which keeps no average of the weights")
         require("--optimizer.name", recipe.optimizer.name != "muon", "adamw or sgd for --strategy fsdp")
 
@@ -91,6 +92,13 @@ def fabric(precision: Any, strategy: str = "ddp") -> Fabric:
     made = Fabric(accelerator="auto", devices=here, num_nodes=world // here, precision=precision, **options)
     made.launch()
     return made
+
+
+def check_gradients(model: nn.Module, fabric: Fabric) -> None:
+    """Raise UsageError where processes on GPUs could not put the gradients of this network together."""
+    sparse = any(isinstance(module, nn.Embedding) and module.sparse for module in model.modules())
+    together_on_gpus = fabric.world_size > 1 and fabric.device.type == "cuda"
+    require("--devices", not (sparse and together_on_gpus), "1: NCCL knows no sparse gradients, which this network has")
 
 
 def divide(model: nn.Module, mesh: DeviceMesh) -> nn.Module:

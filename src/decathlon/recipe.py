@@ -93,7 +93,7 @@ class Optimizer:
     lr: float = 1e-3
     """Peak learning rate; of muon the length of a step as a share of the weights' own."""
     weight_decay: float = 0.0
-    """Decay of matrices and kernels; biases and norms never decay."""
+    """Decay of matrices and kernels by adamw and sgd, muon keeps their length; biases and norms never decay."""
     momentum: float = 0.9
     """Momentum of sgd and muon, first beta of adamw."""
     beta2: float = 0.98
@@ -101,7 +101,7 @@ class Optimizer:
     warmup: float = 0.2
     """Fraction of all steps in which the learning rate climbs."""
     clip: float = 0.0
-    """Largest norm of the gradient; 0 leaves it alone."""
+    """Largest norm of the gradients of an optimiser (muon has adamw beside it), sparse ones aside; 0 for any norm."""
 
     def __post_init__(self) -> None:
         require("--optimizer.lr", 0 < self.lr < math.inf, "a number above 0")
@@ -109,6 +109,7 @@ class Optimizer:
         require("--optimizer.momentum", 0 <= self.momentum < 1, "from 0 to below 1")
         require("--optimizer.beta2", 0 <= self.beta2 < 1, "from 0 to below 1")
         require("--optimizer.weight-decay", 0 <= self.weight_decay < math.inf, "0 or more")
+        require("--optimizer.weight-decay", not self.weight_decay or self.name != "muon", "0 with muon")
         require("--optimizer.clip", 0 <= self.clip < math.inf, "0 or more")
 
 
@@ -127,7 +128,7 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=Optimizer)
     ema: float = 0.0
     """Decay a step of the average of the weights that is measured and kept; 0 keeps the last weights."""
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Arithmetic of the training; bf16-mixed pays off on GPUs, and on CPUs with avx512_bf16 or AMX."""
     compile: bool = False
     """Compile the network first (torch.compile): pays off on GPUs and long runs."""

@@ -90,6 +90,7 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
     torch.manual_seed(stream(recipe.seed))
     network = load_network(network_file) if network_file else None
     model = task.model(recipe, data.meta, data.train, network)
+    processes.check_gradients(model, fabric)
     broken = task.rules(model, data.meta)
     data = data.to(fabric.device)
     plan = make_plan(task, model, data, recipe, fabric, broken)

@@ -147,12 +147,13 @@ def model(
 
 
 def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:
-    """Word vectors, convolutions of several widths, one maximum over time each, one fully connected layer."""
-    example = torch.randint(2, len(meta["words"]), (2, 40), device=next(model.parameters()).device, dtype=torch.int32)
+    """Word vectors, two convolutions or more, one maximum over time each, one fully connected layer."""
+    device, known = next(model.parameters()).device, len(meta["words"])  # numbered from 2
+    example = torch.randint(2, known + 2, (2, 40), device=device, dtype=torch.int32)
     output, counts = operations(model, example)
     expect_shape(output, (2, len(meta["classes"])), example)
     broken = exactly(counts, fully_connected=1) + at_least_one(counts, "embedding", "convolution", "maximum")
-    return broken + (["its convolutions have one width only"] if counts["convolution"] == 1 else [])
+    return broken + (["it has one convolution only"] if counts["convolution"] == 1 else [])
 
 
 # --- Step -------------------------------------------------------------------------------------------------------------
