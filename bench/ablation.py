@@ -147,7 +147,7 @@ def table(known: list[dict[str, Any]], names: Iterable[str], epochs: int) -> str
 
 
 def main() -> None:
-    """Make the rows that are not there yet, then print all of this length."""
+    """Make the rows that are not there yet, then print all of this length, data and precision."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", choices=["cifar10-cnn", "cifar10-skip"])
     parser.add_argument("--epochs", type=int, default=4)
@@ -175,7 +175,8 @@ def main() -> None:
             more = {name: environment[name] for name in ("hardware", "threads", "commit")}
             add(out, {"row": name} | found | {"data": data.name, "precision": options.precision} | more)
             print(f"{name}, seed {seed}: {100 * found['accuracy']:.2f} % ({found['train_seconds']} s)", flush=True)
-    print(table(json.loads(out.read_text()), there, options.epochs))
+    alike = {"data": data.name, "precision": options.precision}
+    print(table([row for row in json.loads(out.read_text()) if alike.items() <= row.items()], there, options.epochs))
 
 
 if __name__ == "__main__":

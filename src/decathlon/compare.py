@@ -264,7 +264,8 @@ def draw(path: Path, rows: list[dict[str, Any]], metric: str) -> None:
         for one, color in zip(rows, (plots.LINE, plots.SECOND), strict=True):
             points = [(point[kind], point["value"]) for point in one["curve"]]
             axes[place].plot(*zip(*points, strict=True), color=color, marker=".", label=one["name"])
-        axes[place].set(xlabel=label, title=metric)
+        axes[place].set(xlabel=label, title=f"{metric}, validation")
+        axes[place].xaxis.get_major_locator().set_params(integer=True)
         axes[place].grid(alpha=0.3)
         axes[place].legend()
     plots.save(figure, path)

@@ -54,7 +54,7 @@ class Export(Common):
     format: Literal["onnx"] = "onnx"
     """kind of the file"""
     run: str | None = None
-    """a finished run folder; default: as for predict"""
+    """a finished run folder, or latest: the newest of the task under runs/; default: the weights that ship"""
     out: str | None = None
     """the file; default: TASK.onnx in the current folder"""
 

@@ -42,9 +42,9 @@ class Options:
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """of several processes: each has all weights, or (decathlon pretrain) a share of them, for what fits in none"""
     model: str | None = None
-    """train your own network instead: FILE.py:function"""
+    """train your own network instead: FILE.py:function (no pre-training takes one)"""
     until_bar: bool = False
-    """stop when validation reaches the bar"""
+    """stop when validation reaches the bar (a pre-training has none)"""
     resume: str | None = None
     """go on with this run folder"""
     dry_run: bool = False

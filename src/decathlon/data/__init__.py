@@ -70,6 +70,13 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Sized(Split):
+    """Images, and the side in pixels at which they are to be seen: smaller ones first cost less."""
+
+    side: int
+
+
+@dataclass(frozen=True)
 class Data:
     """A data set: its three splits, and what prediction must know of it.
 

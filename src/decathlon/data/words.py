@@ -75,7 +75,9 @@ def head_and_tail(words: Sequence[T], length: int) -> list[T]:
 
 
 def vectors(texts: list[list[str]], words: Sequence[str], size: int, epochs: int) -> np.ndarray:
-    """Word2vec (continuous bag of words, negative sampling: Mikolov et al. 2013) trained on these texts.
+    """Word2vec trained on these texts: a continuous bag of words, with negative sampling.
+
+    (Mikolov et al. 2013, arXiv:1301.3781 and arXiv:1310.4546)
 
     One thread and a fixed hash, so that the same texts give the same vectors.
 

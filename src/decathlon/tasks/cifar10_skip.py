@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from decathlon import classify, plots
 from decathlon.augment import shifted, to_float
-from decathlon.data import Data, Epoch, Source, Split, cifar10, photo, shuffled
+from decathlon.data import Data, Epoch, Sized, Source, Split, cifar10, photo, shuffled
 from decathlon.models.skipnet import SkipNet
 from decathlon.models.whitening import whiten
 from decathlon.portable import Graph
@@ -84,13 +84,6 @@ def sample_recipe() -> Recipe:
 
 
 # --- Data -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Sized(Split):
-    """Images uint8 (N, 3, 32, 32), labels (N,), and the side to which the images are to be scaled."""
-
-    side: int
 
 
 def load(source: Source, recipe: BaseRecipe) -> Data:

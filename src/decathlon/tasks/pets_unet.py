@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from decathlon import masks, metrics, plots
 from decathlon.augment import posed, tinted, to_float
-from decathlon.data import Data, Epoch, Source, Split, pets, shuffled
+from decathlon.data import Data, Epoch, Sized, Source, Split, pets, shuffled
 from decathlon.data.pets import Pets
 from decathlon.models.unet import UNet
 from decathlon.portable import Graph, Session
@@ -91,13 +91,6 @@ def sample_recipe() -> Recipe:
 # --- Data -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Sized(Split):
-    """Photos and masks as `Pets` has them, and the side at which they are to be seen."""
-
-    side: int
-
-
 def load(source: Source, recipe: Recipe) -> Data:
     """Photos uint8 (N, 3, S, S), masks uint8 (N, 1, S, S), and the trimaps at their own size to measure with."""
     return pets.load(source, recipe.size)
@@ -105,7 +98,7 @@ def load(source: Source, recipe: Recipe) -> Data:
 
 def batches(split: Split, recipe: Recipe, epoch: Epoch) -> Iterable[Split]:
     """Shuffled batches from memory, to be seen smaller in the first epochs."""
-    small = epoch.number < round(recipe.small_share * recipe.epochs)
+    small = epoch.number < int(recipe.small_share * recipe.epochs)
     side = recipe.small_size if small else recipe.size
     return shuffled(Sized(split.inputs, split.targets, side), recipe.batch_size, epoch)
 

@@ -57,9 +57,9 @@ class Recipe(BaseRecipe):
     trainable: int = 5
     """Stages of the trunk that are trained, from its end: 5 is all of it."""
     min_size: int = 320
-    """Pixels to which the shorter side of a picture is scaled,"""
+    """Pixels to which the shorter side of a picture is scaled."""
     max_size: int = 640
-    """unless the longer side would have more than these."""
+    """Most pixels of the longer side: a longer picture is scaled down further."""
     stored: int = 500
     """Longest side of the decoded pictures in the cache, pixels."""
     anchors: tuple[int, ...] = (32, 64, 128, 256, 512)
