@@ -15,7 +15,7 @@ from PIL import Image
 from test_voc import bright, many, own, patch, thing, tree, xml
 from torch import Tensor
 
-from decathlon import boxes, detection, run
+from decathlon import boxes, detection, plots, run
 from decathlon.augment import to_float
 from decathlon.data import Data, Epoch, source, voc
 from decathlon.recipe import get_task
@@ -349,3 +349,14 @@ def test_own_data_train_a_detector_of_their_classes(tmp_path: Path, decathlon: C
     assert "its trunk is not MobileNetV3-Large" in done.err
     answer = decathlon("predict", TASKS[0], place / "JPEGImages" / "a.png", "--run", "run")
     assert answer.status == 0, answer.err
+
+
+def test_a_plot_of_nothing_says_so(tmp_path: Path) -> None:
+    nothing = np.zeros(0), np.zeros(0)
+    plots.precision_recall({"cat": nothing}, tmp_path / "one.png")
+    plots.precision_recall({"cat": (np.ones(1), np.ones(1))}, tmp_path / "two.png")
+    middles = [
+        np.asarray(Image.open(tmp_path / name).convert("L"))[170:260, 200:420] for name in ("one.png", "two.png")
+    ]
+    assert (middles[0] < 100).any()
+    assert not (middles[1] < 100).any()

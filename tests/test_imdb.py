@@ -211,7 +211,7 @@ def test_predict_reads_the_texts_of_a_table_and_no_folder(tmp_path: Path) -> Non
     table.write_text("text\ngood\n")
     assert imdb.lines(str(table)) == ["good"]
     table.write_text("review\ngood\n")
-    with pytest.raises(ValueError, match="needs the columns text; it has only 'review'"):
+    with pytest.raises(ValueError, match="needs the column text; it has only 'review'"):
         imdb.lines(str(table))
     lines = tmp_path / "new.jsonl"
     lines.write_text('{"text": "good"}\n{"text": "bad", "label": 1}\n')

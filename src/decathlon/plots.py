@@ -231,11 +231,13 @@ def _box(axes: Any, box: Sequence[float], color: Any, name: str, width: float, s
 
 
 def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> None:
-    """Precision by recall of each class."""
+    """Precision by recall of each class, two arrays; empty ones are of a class of which nothing was found."""
     figure, axes = plt.subplots(figsize=(6, 4.2))
     colors = plt.get_cmap("tab10" if len(curves) <= 10 else "tab20")
     for number, (name, (precision, recall)) in enumerate(curves.items()):
         axes.plot(recall, precision, color=colors(number % colors.N), label=label(name), linewidth=1.3)
+    if not any(len(precision) for precision, _ in curves.values()):
+        axes.text(0.5, 0.5, "nothing was found", ha="center", color=INK)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03), title="overlap of 0.50, validation")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.grid(alpha=0.3)

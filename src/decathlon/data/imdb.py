@@ -181,7 +181,8 @@ def _rows(content: bytes, path: Path, wanted: tuple[str, ...]) -> list[Any]:
     columns = list(rows[0]) if isinstance(rows[0], dict) else []
     if not set(wanted) <= set(columns):
         one = f"only {columns[0]!r} (commas separate columns)" if len(columns) == 1 else ", ".join(map(str, columns))
-        raise ValueError(f"{path} needs the columns {' and '.join(wanted)}; it has {one or 'none'}")
+        those = f"columns {' and '.join(wanted)}" if len(wanted) > 1 else f"column {wanted[0]}"
+        raise ValueError(f"{path} needs the {those}; it has {one or 'none'}")
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or any(isinstance(row.get(key), NEITHER) for key in wanted):
             raise ValueError(f"{path}: row {number + 1} has no {' or no '.join(wanted)}")
