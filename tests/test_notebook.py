@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import ROOT
 from nbclient import NotebookClient
+
+from decathlon import shipped
+from decathlon.recipe import task_ids
 
 NOTEBOOK = ROOT / "notebooks" / "decathlon.ipynb"
 
@@ -28,6 +32,16 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if "'train_seconds'" in output.get("data", {}).get("text/plain", "")
     ]
     assert "'data': 'mnist-sample'" in result
+
+
+def test_it_was_committed_with_what_the_weights_of_today_reach() -> None:
+    shown = [output for cell in nbformat.read(NOTEBOOK, as_version=4).cells for output in cell.get("outputs", [])]
+    told = [
+        output.data["text/plain"]
+        for output in shown
+        if "with the weights" in output.get("data", {}).get("text/plain", "")
+    ]
+    assert ast.literal_eval(told[0]) == [shipped.words(shipped.card(task_id)) for task_id in task_ids()]
 
 
 def test_what_it_was_committed_with_names_no_machine() -> None:
