@@ -343,10 +343,10 @@ def test_things_in_words() -> None:
 
 def test_own_data_train_a_detector_of_their_classes(tmp_path: Path, decathlon: Command) -> None:
     place = tree(tmp_path / "mine", many(a=xml(), b=xml(thing("dog"))))
-    flags = ["--trunk", "small", "--min-size", "40", "--max-size", "60", "--anchors", "8", "16"]
+    flags = ["--backbone", "small", "--min-size", "40", "--max-size", "60", "--anchors", "8", "16"]
     done = decathlon("train", TASKS[0], "--data", place, "--epochs", "1", "--batch-size", "4", *flags, "--out", "run")
     assert done.status == 0, done.err
-    assert "its trunk is not MobileNetV3-Large" in done.err
+    assert "its backbone is not MobileNetV3-Large" in done.err
     answer = decathlon("predict", TASKS[0], place / "JPEGImages" / "a.png", "--run", "run")
     assert answer.status == 0, answer.err
 

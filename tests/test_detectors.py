@@ -66,10 +66,10 @@ def test_retinanet_begins_with_the_prior_of_the_focal_loss() -> None:
 
 
 @pytest.mark.parametrize("task_id", TASKS)
-def test_the_small_trunk_breaks_the_promise_on_other_data(task_id: str) -> None:
+def test_the_small_backbone_breaks_the_promise_on_other_data(task_id: str) -> None:
     task = get_task(task_id)
     small = task.model(task.sample_recipe(), META)
-    assert any("its trunk is not" in rule for rule in task.rules(small, META))
+    assert any("its backbone is not" in rule for rule in task.rules(small, META))
     assert task.rules(small, META | {"sample": True}) == []
     fewer = {"classes": ["cat", "dog"], "sample": True}
     assert any(
@@ -139,7 +139,7 @@ def test_rows_of_coco_are_copied(coco: tuple[str, Any, Path]) -> None:
             assert torch.allclose(*(output["bbox_regression"] for output in outputs), atol=1e-5)
         assert torch.allclose(scores[:, :21], wanted[:, places], atol=1e-5)
         maps = [next(iter(m.backbone(torch.full((1, 3, 64, 64), 0.5)).values())) for m in (ours, model)]
-    assert torch.allclose(*maps, atol=1e-4), "and the trunk is the same"
+    assert torch.allclose(*maps, atol=1e-4), "and the backbone is the same"
 
 
 def test_weights_of_the_same_classes_are_taken_whole(coco: tuple[str, Any, Path], tmp_path: Path) -> None:
@@ -154,12 +154,12 @@ def test_weights_of_the_same_classes_are_taken_whole(coco: tuple[str, Any, Path]
 
 
 @pytest.mark.parametrize("task_id", TASKS)
-def test_a_classifiers_trunk(task_id: str, tmp_path: Path) -> None:
+def test_a_classifiers_backbone(task_id: str, tmp_path: Path) -> None:
     name = "mobilenet_v3_large" if "faster" in task_id else "resnet50"
     torch.manual_seed(3)
     classifier = getattr(torchvision.models, name)()
-    torch.save(classifier.state_dict(), tmp_path / "trunk.pth")
-    ours = pretrained_model(task_id, list(voc.CLASSES), tmp_path / "trunk.pth").state_dict()
+    torch.save(classifier.state_dict(), tmp_path / "backbone.pth")
+    ours = pretrained_model(task_id, list(voc.CLASSES), tmp_path / "backbone.pth").state_dict()
     for key, value in classifier.state_dict().items():
         place = "backbone.body." + key.removeprefix("features.")
         if place in ours:
@@ -167,7 +167,7 @@ def test_a_classifiers_trunk(task_id: str, tmp_path: Path) -> None:
     assert sum(key.startswith("backbone.body.") for key in ours) > 200
     other = "resnet50" if "faster" in task_id else "mobilenet_v3_large"
     torch.save(getattr(torchvision.models, other)().state_dict(), tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="neither a detector nor a trunk like ours"):
+    with pytest.raises(ValueError, match="neither a detector nor a backbone like ours"):
         pretrained_model(task_id, list(voc.CLASSES), tmp_path / "other.pth")
 
 

@@ -50,7 +50,7 @@ def save(path: Path, values: Any, **options: Any) -> Path:
 
 def trimap(high: int, wide: int) -> np.ndarray:
     """Ground, with a pet in the left half, and the boundary between them."""
-    values = np.full((high, wide), pets.GROUND, np.uint8)
+    values = np.full((high, wide), pets.BACKGROUND, np.uint8)
     values[:, : wide // 2] = pets.PET
     values[:, wide // 2] = pets.BOUNDARY
     return values
@@ -121,7 +121,7 @@ def test_own_masks(top: int, tmp_path: Path) -> None:
     data = own(mine(tmp_path / "mine", top=top, count=12))
     assert (data.name, [len(part) for part in parts(data)]) == ("own:mine", [10, 1, 1])
     truth = parts(data)[2].trimap(0)
-    assert truth.unique().tolist() == [pets.PET, pets.GROUND]
+    assert truth.unique().tolist() == [pets.PET, pets.BACKGROUND]
     assert (truth[:, :15] == pets.PET).all()
     assert (data.train.targets[..., :7] == 255).all()
 
@@ -239,7 +239,9 @@ def test_foreign_values_in_a_trimap_are_named(value: int, tmp_path: Path) -> Non
     values = trimap(20, 31)
     values[3, 3] = value
     save(root / "annotations/trimaps/Cat_test_0.png", values)
-    with pytest.raises(ValueError, match=rf"Cat_test_0.png holds the values .*\b{value}\b.*1 pet, 2 ground, 3 bound"):
+    with pytest.raises(
+        ValueError, match=rf"Cat_test_0.png holds the values .*\b{value}\b.*1 pet, 2 background, 3 bound"
+    ):
         official(tmp_path)
 
 
@@ -360,7 +362,7 @@ def test_sample_is_seeded_and_needs_more_than_colour(tmp_path: Path) -> None:
     assert torch.equal(one.train.targets, two.train.targets)
     assert not list(tmp_path.rglob("*.part"))
     values = torch.cat([parts(one)[2].trimap(number).flatten() for number in range(20)])
-    shares = [(values == value).double().mean().item() for value in (pets.PET, pets.GROUND, pets.BOUNDARY)]
+    shares = [(values == value).double().mean().item() for value in (pets.PET, pets.BACKGROUND, pets.BOUNDARY)]
     assert shares[0] > 0.12
     assert shares[1] < 0.8, "ground alone must be far from the goal, 95 %"
     assert 0 < shares[2] < 0.15

@@ -210,7 +210,7 @@ def check(model: nn.Module, meta: dict[str, Any]) -> None:
 
 
 def kernels(network: nn.Module) -> list[tuple[int, ...]]:
-    """The shapes of all convolutions' kernels: what makes a trunk the one it is called."""
+    """The shapes of all convolutions' kernels: what makes a backbone the one it is called."""
     return [tuple(module.weight.shape) for module in network.modules() if isinstance(module, nn.Conv2d)]
 
 
@@ -222,7 +222,7 @@ def shown(output: Target, threshold: float) -> Target:
 
     Measures take all detections; there a thing may have several names, each as sure as it is.
     """
-    sure = (output["scores"] >= threshold) & (output["labels"] > 0)  # RetinaNet has a score for the ground, too
+    sure = (output["scores"] >= threshold) & (output["labels"] > 0)  # RetinaNet has a score for the background, too
     kept = nms(output["boxes"][sure], output["scores"][sure], ALIKE)  # the surest first
     return {name: output[name][sure][kept] for name in ("boxes", "labels", "scores")}
 
@@ -309,7 +309,7 @@ def graph(model: nn.Module, size: tuple[int, int], threshold: float, meta: dict[
         f"{side}×{side} that is filled with input.fill; normalising is inside",
         "answer": "boxes (left, top, right, bottom) scaled back and cut at the picture's edge; scores from "
         f"{threshold}; of boxes that overlap by {ALIKE} or more the surest",
-        "labels": ["(ground)", *meta["classes"]],
+        "labels": ["(background)", *meta["classes"]],
         "input": {
             **{"layout": "NCHW", "colours": "RGB", "size": [side, side], "scale": 1 / 255, "mean": [0.0], "std": [1.0]},
             **{"shorter": size[0], "fill": fill, "threshold": threshold, "alike": ALIKE},

@@ -42,7 +42,7 @@ def segmentation(pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
     """How well masks fit, over all pixels together, and as the mean over images (`…_per_image`).
 
     Args:
-        pairs: Of each image the mask found, bool (H, W), and its trimap, (H, W) of 1 pet, 2 ground, 3 boundary.
+        pairs: Of each image the mask found, bool (H, W), and its trimap, (H, W) of 1 pet, 2 background, 3 boundary.
 
     Returns:
         `accuracy`, `iou` and `dice` of the pet, to which the boundary counts; `accuracy_no_boundary` is that of the

@@ -201,7 +201,7 @@ def described(path: Path, model: Any) -> dict[str, Any]:
             raise ValueError(f"{path}: its entry {name!r} is {state}")
     guard.meta(entries["meta"], path)
     classes = entries["meta"].get("classes", [])
-    if not classes or entries["labels"][-len(classes) :] != classes:  # a detector's labels begin with the ground
+    if not classes or entries["labels"][-len(classes) :] != classes:  # a detector's labels begin with the background
         raise ValueError(f"{path}: its entries 'labels' and 'meta' name different classes")
     for name, value in entries["input"].items():
         fits, what = INPUT.get(name, (lambda value: True, ""))

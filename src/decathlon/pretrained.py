@@ -98,18 +98,18 @@ def start(
     classes: Sequence[str],
     coco: Sequence[str],
 ) -> None:
-    """Begin with pretrained weights: those of a whole detector, or of a classifier's trunk.
+    """Begin with pretrained weights: those of a whole detector, or of a classifier's backbone.
 
     The rows of a detector's heads that belong to our classes are copied, in the order of ours.
 
     Args:
-        model: A detector of torchvision's, its trunk at `backbone.body`.
-        state: Weights of a like detector, for COCO or for as many classes as ours; or of the trunk alone.
-        build: Makes a like detector for so many classes, without the ground.
+        model: A detector of torchvision's, its backbone at `backbone.body`.
+        state: Weights of a like detector, for COCO or for as many classes as ours; or of the backbone alone.
+        build: Makes a like detector for so many classes, without the background.
         heads: Names of the tensors with rows for classes. Each with how they are laid out: so many anchors, each with
             all classes; or, as a negative number, so many values of each class.
-        classes: Ours, without the ground.
-        coco: Those of the pretrained detector, with the ground at 0.
+        classes: Ours, without the background.
+        coco: Those of the pretrained detector, with the background at 0.
 
     Raises:
         ValueError: The weights are of another network.
@@ -131,7 +131,7 @@ def start(
                 chosen[place] = value
         missing = [name for name in ours if name.startswith("backbone.body.") and name not in chosen]
         if missing := [name for name in missing if not name.endswith("num_batches_tracked")]:
-            raise ValueError(f"--weights: neither a detector nor a trunk like ours: it lacks {missing[0]}")
+            raise ValueError(f"--weights: neither a detector nor a backbone like ours: it lacks {missing[0]}")
     load(model, ours | chosen)
     say(f"pretrained weights: {len(chosen)} of {len(ours)} tensors")
 
@@ -150,10 +150,10 @@ def rows(theirs: Tensor, ours: Tensor, times: int, classes: Sequence[str], coco:
 
     Args:
         theirs: For COCO's classes.
-        ours: For our classes and the ground.
+        ours: For our classes and the background.
         times: As in `start`.
-        classes: Ours, without the ground.
-        coco: COCO's, with the ground at 0.
+        classes: Ours, without the background.
+        coco: COCO's, with the background at 0.
     """
     anchors, values = (times, 1) if times > 0 else (1, -times)
     # (anchors · classes · values, …) -> (anchors, classes, values, …)

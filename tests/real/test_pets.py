@@ -30,7 +30,7 @@ def test_second_start_is_quick_and_the_truth_is_whole() -> None:
         assert isinstance(split, pets.Pets)
         for number in range(0, len(split), 50):
             truth = split.trimap(number)
-            pet = (truth != pets.GROUND).double().mean().item()
+            pet = (truth != pets.BACKGROUND).double().mean().item()
             assert split.targets[number].double().mean().item() / 255 == pytest.approx(pet, abs=0.02)
             assert set(truth.unique().tolist()) <= {1, 2, 3}
 

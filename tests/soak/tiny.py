@@ -71,7 +71,7 @@ TASKS = {
     ),
     "voc-faster-rcnn": (
         scenes,
-        "--trunk small --min-size 60 --max-size 80 --anchors 16 22 --proposals 16 --regions 8 --batch-size 3 "
+        "--backbone small --min-size 60 --max-size 80 --anchors 16 22 --proposals 16 --regions 8 --batch-size 3 "
         "--epochs 3",
     ),
 }

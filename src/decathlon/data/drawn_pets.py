@@ -44,7 +44,7 @@ def pictures(folder: Path) -> Path:
 
 
 def picture(name: str, draw: np.random.Generator) -> tuple[Image.Image, Image.Image]:
-    """A photo of one pet, 80 to 144 pixels a side, and its trimap: 1 pet, 2 ground, 3 boundary."""
+    """A photo of one pet, 80 to 144 pixels a side, and its trimap: 1 pet, 2 background, 3 boundary."""
     wide, high = (int(side) * FINE for side in draw.integers(80, 145, 2))
     canvas = textured(wide, high, draw)
     for _ in range(draw.integers(4, 9)):  # what lies about

@@ -34,7 +34,7 @@ VERSION = "1"  # of what the cache holds: raise it when reading changes
 URL = "https://www.robots.ox.ac.uk/~vgg/data/pets/data/"
 ARCHIVES = {"images": "5c4f3ee8e5d25df40f4fd59a7f44e54c", "annotations": "95a8c909bbe2e81eed6a22bccdf3f68f"}
 COUNTS = {"train": 3680, "test": 3669}
-PET, GROUND, BOUNDARY = 1, 2, 3  # values of a trimap
+PET, BACKGROUND, BOUNDARY = 1, 2, 3  # values of a trimap
 UNPACKED = (1 << 32, 100_000)  # bytes and files that an archive may have: some five times as many as they have
 
 
@@ -59,7 +59,7 @@ class Pets(Split):
         return replace(self, inputs=inputs, targets=targets, places=places)
 
     def trimap(self, number: int) -> Tensor:
-        """The truth of one photo at its own size: uint8 (H, W) of 1 pet, 2 ground, 3 boundary."""
+        """The truth of one photo at its own size: uint8 (H, W) of 1 pet, 2 background, 3 boundary."""
         start, end, high, wide = self.places[number].tolist()
         values = zlib.decompress(self.packed[start:end].tobytes())
         return torch.frombuffer(bytearray(values), dtype=torch.uint8).view(high, wide)
@@ -246,7 +246,7 @@ def decode(pairs: list[Pair], size: int) -> dict[str, np.ndarray]:
 def _prepared(pair: Pair, size: int) -> tuple[np.ndarray, np.ndarray, bytes, tuple[int, ...], bool]:
     """Photo and mask scaled, the trimap compressed, its height and width, and whether it was turned."""
     image, trimap, turned = read(pair)
-    mask = Image.fromarray(np.where(trimap == GROUND, 0, 255).astype(np.uint8))
+    mask = Image.fromarray(np.where(trimap == BACKGROUND, 0, 255).astype(np.uint8))
     return scaled(image, size), scaled(mask, size), zlib.compress(trimap.tobytes()), trimap.shape, turned
 
 
@@ -306,15 +306,17 @@ def trimap_of(mask: Image.Image, pair: Pair) -> np.ndarray:
     values = np.asarray(mask).astype(np.int64)  # of a palette the numbers count, not its colours
     found = np.unique(values)
     if pair.official:
-        if not set(found) <= {PET, GROUND, BOUNDARY}:
-            raise ValueError(f"{pair.mask} holds the values {_few(found)}; a trimap has 1 pet, 2 ground, 3 boundary")
+        if not set(found) <= {PET, BACKGROUND, BOUNDARY}:
+            raise ValueError(
+                f"{pair.mask} holds the values {_few(found)}; a trimap has 1 pet, 2 background, 3 boundary"
+            )
         return values.astype(np.uint8)
     if not any(set(found) <= {0, top} for top in (1, 255, 65535)):
         raise ValueError(
-            f"{pair.mask} holds the values {_few(found)}; a mask has 0 for the ground and one of 1, 255 for what is "
-            "looked for (JPEG blurs them: save masks as PNG)"
+            f"{pair.mask} holds the values {_few(found)}; a mask has 0 for the background and one of 1, 255 for what "
+            "is looked for (JPEG blurs them: save masks as PNG)"
         )
-    return np.where(values > 0, PET, GROUND).astype(np.uint8)
+    return np.where(values > 0, PET, BACKGROUND).astype(np.uint8)
 
 
 def _few(values: np.ndarray) -> str:

@@ -39,7 +39,7 @@ class Pictures:
         sizes: int64 (N, 2), height and width of each as decoded.
         originals: int64 (N, 2), height and width of its file, upright.
         boxes: float32 (M, 4), left, top, right, bottom in pixels of the file, upright.
-        labels: int64 (M,), 1 is the first class: 0 is the ground.
+        labels: int64 (M,), 1 is the first class: 0 is the background.
         difficult: bool (M,).
         rows: int64 (N + 1,), where the boxes of each picture begin.
         classes: Names of the classes.

@@ -81,7 +81,7 @@ def load(source: Source, longest: int = 500) -> Data:
         longest: Pixels of a longer side; larger pictures are made smaller once.
 
     Returns:
-        Splits of `Scenes`; `meta` holds `classes`, without the ground, and whether this is the `sample`.
+        Splits of `Scenes`; `meta` holds `classes`, without the background, and whether this is the `sample`.
 
     Raises:
         FileNotFoundError: Nothing is there and nothing may be downloaded; or a listed file is absent.

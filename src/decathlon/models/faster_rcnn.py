@@ -13,7 +13,7 @@ from torchvision.models.detection.backbone_utils import mobilenet_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from decathlon.models.trunk import small_trunk
+from decathlon.models.backbone import small_backbone
 from decathlon.pretrained import fetched, norm, start
 
 RATIOS = (0.5, 1.0, 2.0)  # height by width of an anchor
@@ -34,10 +34,10 @@ def faster_rcnn(
     """What `torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn` builds.
 
     Args:
-        classes: Without the ground.
+        classes: Without the background.
         anchors: Their sides in pixels of the scaled picture, the same on all levels of the pyramid.
-        norms: Of the trunk.
-        trainable: Stages of the trunk that are trained, from its end: 0 to 6.
+        norms: Of the backbone.
+        trainable: Stages of the backbone that are trained, from its end: 0 to 6.
         options: Of `torchvision.models.detection.FasterRCNN`.
 
     Returns:
@@ -53,19 +53,19 @@ def faster_rcnn(
 def small_faster_rcnn(
     classes: int, anchors: tuple[int, ...], channels: tuple[int, ...], width: int, **options: Any
 ) -> FasterRCNN:
-    """The same detector on a small trunk, for the sample.
+    """The same detector on a small backbone, for the sample.
 
     Args:
-        classes: Without the ground.
+        classes: Without the background.
         anchors: Sides on the finest level of the pyramid; they double from level to level.
-        channels: Filters of the trunk's stages; the pyramid has as many as the second to last.
+        channels: Filters of the backbone's stages; the pyramid has as many as the second to last.
         width: Of the two fully connected layers that look at a region.
         options: Of `torchvision.models.detection.FasterRCNN`.
     """
     pyramid = channels[-2]
     sides = tuple(tuple(side * 2**level for side in anchors) for level in range(LEVELS))
     return FasterRCNN(
-        small_trunk(channels, pyramid),
+        small_backbone(channels, pyramid),
         rpn_anchor_generator=AnchorGenerator(sides, (RATIOS,) * LEVELS),
         box_roi_pool=MultiScaleRoIAlign(["0", "1"], POOLED, 2),
         box_head=TwoMLPHead(pyramid * POOLED**2, width),

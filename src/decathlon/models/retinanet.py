@@ -14,7 +14,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetHead
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from decathlon.models.trunk import small_trunk
+from decathlon.models.backbone import small_backbone
 from decathlon.pretrained import fetched, norm, start
 
 RATIOS = (0.5, 1.0, 2.0)  # height by width of an anchor
@@ -37,12 +37,12 @@ def retinanet(
     """What `torchvision.models.detection.retinanet_resnet50_fpn` builds, its head replaced by one for our classes.
 
     Args:
-        classes: Without the ground.
+        classes: Without the background.
         anchors: Their smallest side on each of the five levels of the pyramid, in pixels of the scaled picture.
-        norms: Of the trunk.
+        norms: Of the backbone.
         head_norm: Of the heads. torchvision's first RetinaNet has none; its second has group norm.
-        trainable: Stages of the trunk that are trained, from its end: 0 to 5.
-        eps: Of the trunk's norms. With its weights for COCO torchvision has 0.
+        trainable: Stages of the backbone that are trained, from its end: 0 to 5.
+        eps: Of the backbone's norms. With its weights for COCO torchvision has 0.
         options: Of `torchvision.models.detection.RetinaNet`.
 
     Returns:
@@ -66,16 +66,16 @@ def small_retinanet(
     head_norm: Literal["none", "group"],
     **options: Any,
 ) -> RetinaNet:
-    """The same detector on a small trunk, for the sample: a pyramid of three levels.
+    """The same detector on a small backbone, for the sample: a pyramid of three levels.
 
     Args:
-        classes: Without the ground.
+        classes: Without the background.
         anchors: Their smallest side on each level.
-        channels: Filters of the trunk's stages; the pyramid and the heads have as many as the second to last.
+        channels: Filters of the backbone's stages; the pyramid and the heads have as many as the second to last.
         head_norm: As in `retinanet`.
         options: Of `torchvision.models.detection.RetinaNet`.
     """
-    return _with_head(small_trunk(channels, channels[-2]), classes, anchors, head_norm, options)
+    return _with_head(small_backbone(channels, channels[-2]), classes, anchors, head_norm, options)
 
 
 def _with_head(

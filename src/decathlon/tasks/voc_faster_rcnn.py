@@ -1,6 +1,6 @@
 """`voc-faster-rcnn`: find things of twenty classes in photos, in two stages: where something is, then what it is.
 
-Network   Faster R-CNN, MobileNetV3-Large trunk with a feature pyramid, 320 pixels (after Ren et al. 2015)
+Network   Faster R-CNN, MobileNetV3-Large backbone with a feature pyramid, 320 pixels (after Ren et al. 2015)
 Expected  from scratch at 128 pixels, 15 epochs: map 3.96 %, map_50 9.4 % on voc-3737 (1 run); at 320 not measured
 Time      87 min for those on one core; a minute or two for the sample, map_50 95 to 97 % (2 runs)
 Command   decathlon train voc-faster-rcnn
@@ -45,17 +45,17 @@ class Recipe(BaseRecipe):
     may_be_zero: ClassVar[tuple[str, ...]] = ("seed", "workers", "trainable")
 
     weights: str = "none"
-    """Pretrained weights to begin with: coco (the whole detector), imagenet (its trunk), none, or a file of either."""
-    trunk: Literal["mobilenet_v3_large", "small"] = "mobilenet_v3_large"
+    """Pretrained weights to begin with: coco (all of it), imagenet (its backbone), none, or a file of either."""
+    backbone: Literal["mobilenet_v3_large", "small"] = "mobilenet_v3_large"
     """small is for the sample, and breaks the card's promise elsewhere."""
     channels: tuple[int, int, int, int] = (16, 32, 64, 96)
-    """Filters of the small trunk's stages."""
+    """Filters of the small backbone's stages."""
     width: int = 256
-    """Of the layers that look at a region, on the small trunk."""
+    """Of the layers that look at a region, on the small backbone."""
     norm: Literal["batch", "frozen", "group"] = "batch"
-    """Norm in the trunk; frozen keeps the statistics of pretrained weights, as torchvision does."""
+    """Norm in the backbone; frozen keeps the statistics of pretrained weights, as torchvision does."""
     trainable: int = 6
-    """Stages of the trunk that are trained, from its end: 6 is all of it."""
+    """Stages of the backbone that are trained, from its end: 6 is all of it."""
     min_size: int = 320
     """Pixels to which the shorter side of a picture is scaled."""
     max_size: int = 640
@@ -63,7 +63,7 @@ class Recipe(BaseRecipe):
     stored: int = 500
     """Longest side of the decoded pictures in the cache, pixels."""
     anchors: tuple[int, ...] = (32, 64, 128, 256, 512)
-    """Sides of the anchors, pixels of the scaled picture; on the small trunk they double from level to level."""
+    """Sides of the anchors, pixels of the scaled picture; on the small backbone they double from level to level."""
     proposals: int = 300
     """Regions of a picture that the first stage hands over in training."""
     regions: int = 64
@@ -82,13 +82,13 @@ class Recipe(BaseRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("--trainable", self.trainable <= 6, "at most 6: the trunk has no more stages")
+        require("--trainable", self.trainable <= 6, "at most 6: the backbone has no more stages")
         require("--zoom", 0 < self.zoom[0] <= 1 <= self.zoom[1], "one number up to 1, and one from 1")
         require("--threshold", self.threshold <= 1, "from 0 to 1")
         require("--max-size", self.max_size >= self.min_size, "at least --min-size")
         require("--norm", self.norm != "frozen" or self.weights != "none", "batch or group without --weights")
         require("--norm", self.norm != "group" or self.weights == "none", "batch or frozen with --weights")
-        require("--weights", self.trunk != "small" or self.weights == "none", "none with the small trunk")
+        require("--weights", self.backbone != "small" or self.weights == "none", "none with the small backbone")
 
 
 def recipe() -> Recipe:
@@ -97,10 +97,10 @@ def recipe() -> Recipe:
 
 
 def sample_recipe() -> Recipe:
-    """The recipe for the sample: a small trunk, small pictures."""
+    """The recipe for the sample: a small backbone, small pictures."""
     return replace(
         recipe(),
-        trunk="small",
+        backbone="small",
         min_size=120,
         max_size=160,
         anchors=(16, 22),
@@ -146,7 +146,7 @@ def model(
             "rpn_score_thresh": 0.05,
             "box_batch_size_per_image": recipe.regions,
         }
-        if recipe.trunk == "small":
+        if recipe.backbone == "small":
             return small_faster_rcnn(classes, recipe.anchors, recipe.channels, recipe.width, **options)
         return faster_rcnn(classes, recipe.anchors, recipe.norm, recipe.trainable, **options)
 
@@ -158,19 +158,19 @@ def model(
 
 
 def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:
-    """Faster R-CNN with a pyramid and a predictor for the classes; the trunk, too, but for the sample."""
+    """Faster R-CNN with a pyramid and a predictor for the classes; the backbone, too, but for the sample."""
     detection.check(model, meta)
     if not isinstance(model, FasterRCNN):
         return ["it is no FasterRCNN of torchvision's"]
     broken, predictor = [], model.roi_heads.box_predictor
     if not isinstance(predictor, FastRCNNPredictor) or predictor.cls_score.out_features != len(meta["classes"]) + 1:
-        broken.append("its predictor is no FastRCNNPredictor for the data's classes and the ground")
+        broken.append("its predictor is no FastRCNNPredictor for the data's classes and the background")
     if not isinstance(model.backbone, BackboneWithFPN):
-        return [*broken, "its trunk has no feature pyramid"]
+        return [*broken, "its backbone has no feature pyramid"]
     if not meta["sample"] and detection.kernels(model.backbone.body) != detection.kernels(
         mobilenet_v3_large().features
     ):
-        broken.append("its trunk is not MobileNetV3-Large")
+        broken.append("its backbone is not MobileNetV3-Large")
     return broken
 
 

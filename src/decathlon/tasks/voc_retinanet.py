@@ -1,6 +1,6 @@
 """`voc-retinanet`: find things of twenty classes in photos, in one stage: every place says what is there, and where.
 
-Network   RetinaNet, ResNet50 trunk with a feature pyramid, its head for the classes of the data (after Lin et al. 2017)
+Network   RetinaNet, ResNet50 backbone with feature pyramid, its head for the data's classes (after Lin et al. 2017)
 Expected  from scratch at 128 pixels, 10 epochs: map 1.77 %, map_50 4.7 % on voc-3737 (1 run); at 320 not measured
 Time      94 min for those on one core; minutes for the sample, map_50 83 % after 10 epochs (1 run)
 Command   decathlon train voc-retinanet
@@ -45,17 +45,17 @@ class Recipe(BaseRecipe):
     may_be_zero: ClassVar[tuple[str, ...]] = ("seed", "workers", "trainable")
 
     weights: str = "none"
-    """Pretrained weights to begin with: coco (the whole detector), imagenet (its trunk), none, or a file of either."""
-    trunk: Literal["resnet50", "small"] = "resnet50"
+    """Pretrained weights to begin with: coco (all of it), imagenet (its backbone), none, or a file of either."""
+    backbone: Literal["resnet50", "small"] = "resnet50"
     """small is for the sample, and breaks the card's promise elsewhere."""
     channels: tuple[int, int, int, int] = (16, 32, 64, 96)
-    """Filters of the small trunk's stages."""
+    """Filters of the small backbone's stages."""
     norm: Literal["batch", "frozen", "group"] = "batch"
-    """Norm in the trunk; frozen keeps the statistics of pretrained weights, as torchvision does."""
+    """Norm in the backbone; frozen keeps the statistics of pretrained weights, as torchvision does."""
     head_norm: Literal["none", "group"] = "group"
     """Norm in the heads; torchvision's weights for COCO are for none."""
     trainable: int = 5
-    """Stages of the trunk that are trained, from its end: 5 is all of it."""
+    """Stages of the backbone that are trained, from its end: 5 is all of it."""
     min_size: int = 320
     """Pixels to which the shorter side of a picture is scaled."""
     max_size: int = 640
@@ -78,14 +78,14 @@ class Recipe(BaseRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("--trainable", self.trainable <= 5, "at most 5: the trunk has no more stages")
+        require("--trainable", self.trainable <= 5, "at most 5: the backbone has no more stages")
         require("--zoom", 0 < self.zoom[0] <= 1 <= self.zoom[1], "one number up to 1, and one from 1")
         require("--threshold", self.threshold <= 1, "from 0 to 1")
         require("--max-size", self.max_size >= self.min_size, "at least --min-size")
         require("--norm", self.norm != "frozen" or self.weights != "none", "batch or group without --weights")
         require("--norm", self.norm != "group" or self.weights == "none", "batch or frozen with --weights")
         require("--head-norm", self.head_norm == "none" or self.weights != "coco", "none with --weights coco")
-        require("--weights", self.trunk != "small" or self.weights == "none", "none with the small trunk")
+        require("--weights", self.backbone != "small" or self.weights == "none", "none with the small backbone")
 
 
 def recipe() -> Recipe:
@@ -94,10 +94,10 @@ def recipe() -> Recipe:
 
 
 def sample_recipe() -> Recipe:
-    """The recipe for the sample: a small trunk, small pictures."""
+    """The recipe for the sample: a small backbone, small pictures."""
     return replace(
         recipe(),
-        trunk="small",
+        backbone="small",
         min_size=120,
         max_size=160,
         anchors=(16, 32, 64),
@@ -132,7 +132,7 @@ def model(
 
     def build(classes: int) -> RetinaNet:
         options = {"min_size": recipe.min_size, "max_size": recipe.max_size, "detections_per_img": 100}
-        if recipe.trunk == "small":
+        if recipe.backbone == "small":
             return small_retinanet(classes, recipe.anchors, recipe.channels, recipe.head_norm, **options)
         # As torchvision does for its own weights; batch norm that learns its statistics takes no 0.
         eps = 0.0 if recipe.weights == "coco" and recipe.norm == "frozen" else 1e-5
@@ -146,17 +146,17 @@ def model(
 
 
 def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:
-    """RetinaNet with a pyramid and a head for the classes; the trunk, too, but for the sample."""
+    """RetinaNet with a pyramid and a head for the classes; the backbone, too, but for the sample."""
     detection.check(model, meta)
     if not isinstance(model, RetinaNet):
         return ["it is no RetinaNet of torchvision's"]
     broken, head = [], model.head.classification_head
     if not isinstance(head, RetinaNetClassificationHead) or head.num_classes != len(meta["classes"]) + 1:
-        broken.append("its head is no RetinaNetClassificationHead for the data's classes and the ground")
+        broken.append("its head is no RetinaNetClassificationHead for the data's classes and the background")
     if not isinstance(model.backbone, BackboneWithFPN):
-        return [*broken, "its trunk has no feature pyramid"]
+        return [*broken, "its backbone has no feature pyramid"]
     if not meta["sample"] and detection.kernels(model.backbone.body) != detection.kernels(resnet50()):
-        broken.append("its trunk is not ResNet50")
+        broken.append("its backbone is not ResNet50")
     return broken
 
 

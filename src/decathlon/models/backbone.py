@@ -1,4 +1,4 @@
-"""A small trunk with a feature pyramid, for small pictures of simple things: the samples of the detectors."""
+"""A small backbone with a feature pyramid, for small pictures of simple things: the samples of the detectors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 
-def small_trunk(channels: tuple[int, ...], pyramid: int) -> BackboneWithFPN:
+def small_backbone(channels: tuple[int, ...], pyramid: int) -> BackboneWithFPN:
     """Convolutions 3×3 with batch norm and ReLU, one before and two in each stage; each stage halves the picture.
 
     Args:
