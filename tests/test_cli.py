@@ -132,6 +132,21 @@ def test_no_command_shows_help(decathlon: Command) -> None:
     assert "train TASK" in answer.out
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_help_and_tables_on_any_terminal(encoding: str) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    for words in (
+        ["predict", "--help"],
+        ["train", "mnist-mlp", "--help"],
+        ["scoreboard", "--results", str(ROOT / "results")],
+    ):
+        command = [sys.executable, "-m", "decathlon", *words]
+        done = subprocess.run(command, capture_output=True, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert b"None" not in done.stdout
+        assert done.stdout.count(b"\n") > 10
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_wrong_value_is_told_in_a_line_on_any_terminal(encoding: str) -> None:
     command = [sys.executable, "-m", "decathlon", "train", "mnist-mlp", "--data", "sample"]

@@ -48,12 +48,15 @@ def parse(kind: type[T], args: list[str], prog: str) -> T:
 
 
 def _help(kind: type, prog: str) -> str:
-    """Tyro's help, without its `{None}|` before the type of each option that may be left out."""
-    said = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8")
+    """Tyro's help, without its `{None}|` before the type and `(default: None)` behind what may be left out."""
+    said = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8", errors="replace")
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
         tyro.cli(kind, args=["--help"], prog=f"decathlon {prog}", config=(tyro.conf.FlagCreatePairsOff,))
     said.seek(0)
     text = re.sub(r"\{None\}\|(\w+)\]", r"\1]", said.read())
+    nothing = re.compile(r"\(default:[ │\n]+(None|'')?\)")
+    text = nothing.sub(lambda found: re.sub(r"[^│\n]", " ", found[0]), text)
+    text = re.sub(r"^│ +│\n", "", text, flags=re.MULTILINE)
     return re.sub(r"\{None\}\|(\w+)", lambda found: found[1].ljust(len(found[0])), text)
 
 

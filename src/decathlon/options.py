@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class List(Common):
 class Evaluate(Common):
     """Measure a run's network again."""
 
-    run: Positional[str] = ""
+    run: Positional[Annotated[str, arg(metavar="RUN")]] = ""
     """a finished run folder, or a task: the weights that ship"""
     data_dir: str | None = None
     """folder of the official data; default: as in training"""
@@ -37,7 +37,7 @@ class Evaluate(Common):
 class Predict(Common):
     """Ask a trained network."""
 
-    inputs: Positional[tuple[str, ...]] = ()
+    inputs: Positional[Annotated[tuple[str, ...], arg(metavar="INPUT…")]] = ()
     """what the task takes: picture files, or for imdb-… a text, a file with one a line, or - for input"""
     run: str | None = None
     """a finished run folder, or latest: the newest of the task under runs/; default: the weights that ship"""
@@ -49,7 +49,7 @@ class Predict(Common):
 class Export(Common):
     """Write a trained network as a file that runs without PyTorch, and check it against PyTorch."""
 
-    inputs: Positional[tuple[str, ...]] = ()
+    inputs: Positional[Annotated[tuple[str, ...], arg(metavar="[INPUT…]")]] = ()
     """what to check it on, as predict takes it; default: test examples of the run's data, or of the sample"""
     format: Literal["onnx"] = "onnx"
     """kind of the file"""
@@ -80,7 +80,7 @@ class Compare(Common):
     Every option of decathlon train (--data, --epochs, …) may stand here, too, and goes to both trainings.
     """
 
-    sides: Positional[tuple[str, ...]] = ()
+    sides: Positional[Annotated[tuple[str, ...], arg(metavar="SIDE SIDE")]] = ()
     """two of: a task, which is trained, or a finished run folder"""
     data_dir: str | None = None
     """folder of the official data"""
@@ -106,7 +106,7 @@ class Scoreboard(Common):
 class Report(Common):
     """Write a run's HTML page again."""
 
-    run: Positional[str] = ""
+    run: Positional[Annotated[str, arg(metavar="RUN")]] = ""
     """a finished run folder"""
 
 
@@ -114,7 +114,7 @@ class Report(Common):
 class DataOptions(Common):
     """Where the data sets are looked for; fetch them."""
 
-    names: Positional[tuple[str, ...]] = ()
+    names: Positional[Annotated[tuple[str, ...], arg(metavar="[NAME…]")]] = ()
     """data sets; default: all"""
     data_dir: str | None = None
     """folder of the official data; default: $DECATHLON_DATA, else the cache folder"""
