@@ -77,6 +77,13 @@ def check_meta(folder: Path, data: Data) -> None:
             raise ValueError(f"{folder} was trained on other data ({name} {before!s:.60}, now {after!s:.60})")
 
 
+def check_same(folder: Path, data: Data) -> None:
+    """Raise ValueError where the data are not what the training in `folder` began with: it could not go on so."""
+    check_meta(folder, data)
+    if change := changed(folder, data):
+        raise ValueError(f"{change}: put back what it began with, or train anew without --resume")
+
+
 def changed(folder: Path, data: Data) -> str:
     """In words, how the data differ from those of the run in `folder`: in their copy, or the number of examples."""
     config = guard.config(folder)

@@ -17,7 +17,7 @@ from torch import nn
 from decathlon import guard, plots, processes, report, run
 from decathlon.checkpoint import State
 from decathlon.data import Data, Epoch, say, source, steps_per_epoch, stream
-from decathlon.finished import PRINTED, changed, check_meta, described
+from decathlon.finished import PRINTED, check_same, described
 from decathlon.fit import fit, measure
 from decathlon.own import load_network
 from decathlon.recipe import PRETRAINING, Recipe, Task, UsageError, base_recipe, differences, get_task, to_dict
@@ -84,9 +84,7 @@ def train(task_id: str, recipe: Recipe, options: Options) -> dict[str, Any]:
     if len(data.train) < fabric.world_size:
         raise UsageError(f"--devices must be at most {len(data.train)}, the number of training examples")
     if folder is not None:
-        check_meta(folder, data)
-        if change := changed(folder, data):
-            raise ValueError(f"{change}: put back what it began with, or train anew without --resume")
+        check_same(folder, data)
     torch.manual_seed(stream(recipe.seed))
     network = load_network(network_file) if network_file else None
     model = task.model(recipe, data.meta, data.train, network)
@@ -121,6 +119,8 @@ def resumed(task: Task, options: Options) -> tuple[Path, Recipe, Options]:
     if kept["model"]:
         guard.own_code(folder / "model.py")
     _, recipe = described(config, folder)
+    if gpus := torch.cuda.device_count():  # perhaps fewer than before
+        kept["devices"] = min(kept.get("devices", 1), gpus)
     told = {"resume": options.resume, "dry_run": options.dry_run, "data_dir": options.data_dir or kept["data_dir"]}
     return folder, recipe, Options(**(kept | told))
 
