@@ -132,9 +132,8 @@ def test_no_command_shows_help(decathlon: Command) -> None:
     assert "train TASK" in answer.out
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_help_and_tables_on_any_terminal(encoding: str) -> None:
-    environment = os.environ | {"PYTHONIOENCODING": encoding}
+def test_help_and_tables_on_a_terminal_without_unicode() -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     for words in (
         ["predict", "--help"],
         ["train", "mnist-mlp", "--help"],
@@ -147,13 +146,11 @@ def test_help_and_tables_on_any_terminal(encoding: str) -> None:
         assert done.stdout.count(b"\n") > 10
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_a_wrong_value_is_told_in_a_line_on_any_terminal(encoding: str) -> None:
+def test_a_wrong_value_is_told_in_a_line_on_a_terminal_without_unicode() -> None:
     command = [sys.executable, "-m", "decathlon", "train", "mnist-mlp", "--data", "sample"]
-    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     for flags, reason in (
         (("--optimizer.lr", "-1"), "--optimizer.lr must be a number above 0"),
-        (("--epochs", "0"), "--epochs must be at least 1"),
         (("--epochs", "x"), "Error parsing --epochs: invalid literal for int() with base 10: 'x'"),
         (("--optimizer.name", "x"), "invalid choice 'x' for argument '--optimizer.name'. Expected one of ('adamw', 's"),
     ):
