@@ -14,7 +14,7 @@ from conftest import Command
 from safetensors.torch import load_file
 from several import PLAIN, lines, misbehaving
 
-from decathlon import processes
+from decathlon import processes, train
 from decathlon.models.mlp import MLP
 from decathlon.models.textcnn import TextCNN
 from decathlon.recipe import UsageError, get_task
@@ -96,6 +96,16 @@ def test_gpus_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     for resuming in (False, True):
         with pytest.raises(UsageError, match="--devices must be at most 2, the GPUs of this machine"):
             processes.check("ddp", 3, recipe, pretraining=False, resuming=resuming)
+
+
+def test_a_run_goes_on_with_the_gpus_there_are(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decathlon("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--out", "run").status == 0
+    config = json.loads(Path("run/config.json").read_text())
+    config["options"]["devices"] = 4
+    Path("run/config.json").write_text(json.dumps(config))
+    for gpus, devices in ((0, 4), (2, 2), (8, 4)):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        assert train.resumed(get_task("mnist-mlp"), train.Options(resume="run"))[2].devices == devices
 
 
 def test_sparse_gradients_are_refused_on_several_gpus() -> None:

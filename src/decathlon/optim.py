@@ -52,7 +52,7 @@ class Muon(torch.optim.Optimizer):
     """Steps of which all directions are equally long, in proportion to the weights, whose length stays as it began.
 
     Weights that begin at 0, as the last ones of a block that is to add nothing at first, grow until they are as long as
-    they usually begin (He et al. 2015, arXiv:1502.01852, as torch draws them).
+    torch draws them where nobody says otherwise: each value has a variance of a third by the number of inputs.
 
     After Jordan et al. 2024, https://kellerjordan.github.io/posts/muon, and their CIFAR-10 speed runs. torch's own Muon
     takes no kernels of convolutions.
