@@ -4,18 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup run test test-browser test-real test-soak fuzz check format bench weights clean
+.PHONY: help setup run test test-browser test-real test-soak test-gpu fuzz check format docs bench weights clean
 help:
 	@echo "make setup         make .venv with the exact tested versions"
 	@echo "make run           every task in turn on small sample data, then the scoreboard"
-	@echo "make test          the tests that need no internet, no data and no browser"
-	@echo "make test-browser  the demo in a real browser: installs Gradio, and Debian's Chromium where there is none"
-	@echo "make test-real     tests on real data (DECATHLON_DATA says where it lies)"
-	@echo "make test-soak     long tests: hundreds of kills, many inputs, a loaded demo (about an hour)"
+	@echo "make test          the tests that need no internet, no data and no browser, in two processes"
+	@echo "make test-browser  demo and site in a real browser: installs Gradio, and Debian's Chromium where there is none"
+	@echo "make test-real     tests on real data (in the folder DECATHLON_DATA)"
+	@echo "make test-soak     long tests: whole recipes, hundreds of kills, many inputs, a loaded demo (about an hour)"
+	@echo "make test-gpu      every task on the GPU of this machine, on the sample data (skipped without one)"
 	@echo "make fuzz          coverage-guided fuzzing of the readers, a minute each"
-	@echo "make check         lint, format, types, and whether README's scoreboard is fresh"
+	@echo "make check         lint, format, types, and whether the READMEs' scoreboards are up to date"
+	@echo "make docs          build the documentation as a static, searchable site: site/index.html"
 	@echo "make weights       train and pack the weights that ship (real data needed; an hour and a half)"
-	@echo "make bench         what the input pipeline costs, how fast RoBERTa reads"
+	@echo "make bench         what the input pipeline costs, RoBERTa's tokens per second"
 
 setup: $(READY)
 $(READY): pyproject.toml constraints.txt
@@ -27,7 +29,7 @@ run: $(READY)
 	$(BIN)/decathlon all --data sample
 
 test: $(READY)
-	$(BIN)/python -m pytest -q --ignore=tests/real --ignore=tests/soak --ignore=tests/browser
+	$(BIN)/python -m pytest -q -n 2 --ignore=tests/real --ignore=tests/soak --ignore=tests/browser --ignore=tests/gpu
 
 test-browser: $(VENV)/.ready-browser
 	$(BIN)/python -m pytest -q tests/browser
@@ -44,9 +46,16 @@ test-soak: $(VENV)/.ready-browser
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[sweep]'
 	$(BIN)/python -m pytest -q tests/soak
 
+test-gpu: $(READY)
+	DECATHLON_TEST_DEVICE=cuda $(BIN)/python -m pytest -q tests/gpu
+
 fuzz: $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[fuzz]'
 	for target in fuzz/*.py; do $(BIN)/python $$target -max_total_time=60 || exit 1; done
+
+docs: $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
+	$(BIN)/python tools/build_site.py
 
 weights: $(READY)
 	$(BIN)/python tools/weights.py
@@ -64,7 +73,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/input_pipeline.py
-	$(BIN)/python bench/pieces_per_second.py
+	$(BIN)/python bench/tokens_per_second.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

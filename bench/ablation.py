@@ -1,7 +1,7 @@
-"""What each trick of a recipe brings: the recipe, and the recipe without one of them, a short run each, on validation.
+"""Ablations: the recipe, and the recipe without one of its techniques, a short run each, measured on validation.
 
 Run: python bench/ablation.py cifar10-skip [--epochs 4] [--seeds 0 1] [--rows "the recipe" …] [--data official]
-It adds to docs/tasks/ablations/TASK.json after every run, and makes no row twice. The test split is not read.
+Each run is added to docs/tasks/ablations/TASK.json; existing ones are skipped. The test split is not read.
 """
 
 from __future__ import annotations
@@ -24,37 +24,40 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from decathlon import classify, processes, run
-from decathlon.augment import shifted
-from decathlon.data import Epoch, shuffled, source, stream
-from decathlon.fit import fit
-from decathlon.recipe import Optimizer, base_recipe, get_task
-from decathlon.train import count
-from decathlon.writing import beside
+from decathlon.data.base import EpochShard, derive_seed, parse_source, shuffled_batches
+from decathlon.data.io.atomic import write_atomically
+from decathlon.data.transforms.augment import random_translate
+from decathlon.evaluation import classification
+from decathlon.runs import folder as run_folder
+from decathlon.tasks.base import base_recipe, get_task
+from decathlon.tasks.recipe import Optimizer
+from decathlon.training import distributed
+from decathlon.training.loop import fit
+from decathlon.training.plan import count_parameters
 
 ROOT = Path(__file__).parents[1]
 SGD = Optimizer("sgd", lr=0.4, momentum=0.9, weight_decay=5e-4, warmup=0.2)
-CUT = 8  # side of the square that cutout hides
+CUT = 8  # side of the square that cutout masks, pixels
 
 
-def drawn_mirrors(module: Any, mirrored: float) -> Any:
-    """`batches` of a CIFAR-10 task in which each image is mirrored with this probability, drawn anew each epoch."""
+def random_flip_batches(module: Any, mirrored: float) -> Any:
+    """`batches` of a CIFAR-10 task with random horizontal flips of this probability."""
 
-    def batches(split: Any, recipe: Any, epoch: Epoch) -> Iterator[Any]:
+    def batches(split: Any, recipe: Any, epoch: EpochShard) -> Iterator[Any]:
         images = split.inputs.clone()
-        draw = torch.Generator().manual_seed(stream(recipe.seed, epoch.number))
+        draw = torch.Generator().manual_seed(derive_seed(recipe.seed, epoch.number))
         turned = torch.rand(len(images), generator=draw) < mirrored
         images[turned] = images[turned].flip(3)
-        small = epoch.number < int(recipe.small_share * recipe.epochs)
-        side = recipe.small_side if small else images.shape[-1]
-        return shuffled(module.Sized(images, split.targets, side), recipe.batch_size, epoch)
+        small = epoch.number < int(recipe.low_res_epochs * recipe.epochs)
+        side = recipe.low_res_size if small else images.shape[-1]
+        return shuffled_batches(module.ResizedSplit(images, split.targets, side), recipe.batch_size, epoch)
 
     return batches
 
 
 def with_cutout(images: Tensor, most: int) -> Tensor:
-    """Shifted images (N, C, H, W) with a square each that is hidden under its mean (DeVries and Taylor 2017)."""
-    images = shifted(images, most)
+    """Translated images (N, C, H, W) with cutout (DeVries and Taylor 2017): a square of each is set to its mean."""
+    images = random_translate(images, most)
     number, side = len(images), images.shape[-1]
     corners = torch.randint(side - CUT + 1, (2, number, 1))
     within = [(torch.arange(side) >= corner) & (torch.arange(side) < corner + CUT) for corner in corners]
@@ -64,28 +67,28 @@ def with_cutout(images: Tensor, most: int) -> Tensor:
 
 
 def rows(task_id: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """Of each row the fields of the recipe that change, and what stands in for what, by its full name."""
+    """The variants: for each the recipe fields that change, and the functions that are patched, by full name."""
     name = f"decathlon.tasks.{task_id.replace('-', '_')}"
     module = import_module(name)
     both: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "the recipe": ({}, {}),
-        "first layer starts at random, and learns": ({}, {f"{name}.whiten": lambda convolution, images: None}),
-        "SGD with Nesterov momentum, rate 0.4": ({"optimizer": SGD}, {}),
-        "SGD with Nesterov momentum, rate 0.1": ({"optimizer": replace(SGD, lr=0.1)}, {}),
-        "mirrored at random": ({}, {f"{name}.batches": drawn_mirrors(module, 0.5)}),
-        "never mirrored": ({}, {f"{name}.batches": drawn_mirrors(module, 0.0)}),
+        "first layer random and trained, no whitening": ({}, {f"{name}.whiten": lambda convolution, images: None}),
+        "SGD with Nesterov momentum, learning rate 0.4": ({"optimizer": SGD}, {}),
+        "SGD with Nesterov momentum, learning rate 0.1": ({"optimizer": replace(SGD, lr=0.1)}, {}),
+        "random horizontal flip": ({}, {f"{name}.batches": random_flip_batches(module, 0.5)}),
+        "no horizontal flip": ({}, {f"{name}.batches": random_flip_batches(module, 0.0)}),
         "no shifts": ({"shift": 0}, {}),
-        "no label smoothing": ({"smoothing": 0.0}, {}),
-        "no average of the weights": ({"ema": 0.0}, {}),
-        "full size from the start": ({"small_share": 0.0}, {}),
-        f"with cutout, {CUT}×{CUT}": ({}, {f"{name}.shifted": with_cutout}),
+        "no label smoothing": ({"label_smoothing": 0.0}, {}),
+        "no EMA of the weights": ({"ema": 0.0}, {}),
+        "full resolution from the start": ({"low_res_epochs": 0.0}, {}),
+        f"with cutout, {CUT}×{CUT}": ({}, {f"{name}.random_translate": with_cutout}),
     }
     if task_id == "cifar10-cnn":
         wide = {"channels": (64, 256, 256)}
         return both | {"with dropout 0.1": ({"dropout": 0.1}, {}), "filters 64, 256, 256": (wide, {})}
     skipping = "decathlon.models.skipnet.Block.forward"
     blocks: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-        "blocks without the connection that skips": ({}, {skipping: lambda self, maps: self.inner(maps)}),
+        "blocks without skip connections": ({}, {skipping: lambda self, maps: self.inner(maps)}),
         "no blocks": ({}, {"decathlon.models.skipnet.Block": lambda channels: torch.nn.Identity()}),
         "no dropout": ({"dropout": 0.0}, {}),
     }
@@ -93,61 +96,61 @@ def rows(task_id: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
 
 
 @contextmanager
-def standing_in(patches: dict[str, Any]) -> Iterator[None]:
-    """Other functions in the places of ours, for a while."""
+def patched(patches: dict[str, Any]) -> Iterator[None]:
+    """Patch functions inside the context."""
     with ExitStack() as stack:
         for name, value in patches.items():
             stack.enter_context(mock.patch(name, value))
         yield
 
 
-def measured(task_id: str, recipe: Any, data: Any) -> dict[str, Any]:
-    """Train once, and give the accuracy on the validation split with two views and with one, and the seconds."""
-    task, fabric = get_task(task_id), processes.fabric(recipe.precision)
-    torch.manual_seed(stream(recipe.seed))
-    model = task.model(recipe, data.meta, data.train)
-    with tempfile.TemporaryDirectory() as place:
-        kept, state = fit(task, model, data, recipe, Path(place), fabric)
-        by_epoch = [line["validation"]["accuracy"] for line in run.read_lines(Path(place, "metrics.jsonl"))]
+def train_and_measure(task_id: str, recipe: Any, data: Any) -> dict[str, Any]:
+    """Train once; return validation accuracy with and without test-time augmentation, and training time."""
+    task, fabric = get_task(task_id), distributed.launch_fabric(recipe.precision)
+    torch.manual_seed(derive_seed(recipe.seed))
+    model = task.model(recipe, data.info, data.train)
+    with tempfile.TemporaryDirectory() as folder:
+        final, state = fit(task, model, data, recipe, Path(folder), fabric)
+        by_epoch = [line["validation"]["accuracy"] for line in run_folder.read_lines(Path(folder, "metrics.jsonl"))]
     with torch.no_grad(), fabric.autocast():
-        one = classify.evaluate(kept.eval(), data.validation)["accuracy"]
+        without_tta = classification.evaluate(final.eval(), data.validation)["accuracy"]
     return {
         "accuracy": by_epoch[-1],
-        "one_view": one,
+        "one_view": without_tta,
         "by_epoch": by_epoch,
         "seed": recipe.seed,
         "epochs": recipe.epochs,
         "train_seconds": round(state.train_seconds, 1),
-        "parameters": count(model),
+        "parameters": count_parameters(model),
     }
 
 
 def add(path: Path, row: dict[str, Any]) -> None:
-    """Put a row into the file, which another process may do as well between two of ours."""
-    known = json.loads(path.read_text()) if path.exists() else []
-    lines = [json.dumps(one, ensure_ascii=False) for one in [*known, row]]
-    with beside(path) as part:
+    """Add a row to the file, to which another process may add, too."""
+    rows = json.loads(path.read_text()) if path.exists() else []
+    lines = [json.dumps(item, ensure_ascii=False) for item in [*rows, row]]
+    with write_atomically(path) as part:
         part.write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
-def table(known: list[dict[str, Any]], names: Iterable[str], epochs: int) -> str:
-    """The rows of one length in Markdown, in percent; of several seeds the mean, with their number."""
-    lines = ["| what | two views | against the recipe | one view |", "| --- | --- | --- | --- |"]
+def table(rows: list[dict[str, Any]], names: Iterable[str], epochs: int) -> str:
+    """The rows with this number of epochs in Markdown, in percent; the mean over seeds, with their number."""
+    lines = ["| what | with TTA | difference | without TTA |", "| --- | --- | --- | --- |"]
     recipe = float("nan")
     for name in names:
-        runs = [row for row in known if (row["row"], row["epochs"]) == (name, epochs)]
+        runs = [row for row in rows if (row["row"], row["epochs"]) == (name, epochs)]
         if not runs:
             continue
-        both, one = (sum(100 * run[views] for run in runs) / len(runs) for views in ("accuracy", "one_view"))
-        recipe = both if name == "the recipe" else recipe
-        against = "" if name == "the recipe" else f"{both - recipe:+.2f}".replace("-", "−")
-        told = name if len(runs) == 1 else f"{name} ({len(runs)} seeds)"
-        lines.append(f"| {told} | {both:.2f} | {against} | {one:.2f} |")
+        with_tta, without_tta = (sum(100 * run[key] for run in runs) / len(runs) for key in ("accuracy", "one_view"))
+        recipe = with_tta if name == "the recipe" else recipe
+        difference = "" if name == "the recipe" else f"{with_tta - recipe:+.2f}".replace("-", "−")
+        label = name if len(runs) == 1 else f"{name} ({len(runs)} seeds)"
+        lines.append(f"| {label} | {with_tta:.2f} | {difference} | {without_tta:.2f} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Make the rows that are not there yet, then print all of this length, data and precision."""
+    """Train the missing rows, then print all rows with these epochs, data and precision."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", choices=["cifar10-cnn", "cifar10-skip"])
     parser.add_argument("--epochs", type=int, default=4)
@@ -159,24 +162,30 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out or ROOT / f"docs/tasks/ablations/{options.task}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    task, there = get_task(options.task), rows(options.task)
+    task, variants = get_task(options.task), rows(options.task)
     base = replace(base_recipe(task, options.data), epochs=options.epochs, precision=options.precision)
-    data = task.load(source(options.data, None, False), base)
+    data = task.load(parse_source(options.data, None, False), base)
     for seed in options.seeds:
-        for name in options.rows or there:
-            fields, patches = there[name]
-            known = json.loads(out.read_text()) if out.exists() else []
-            wanted = {"row": name, "seed": seed, "epochs": options.epochs, "precision": options.precision}
-            if any((wanted | {"data": data.name}).items() <= one.items() for one in known):
+        for name in options.rows or variants:
+            fields, patches = variants[name]
+            results = json.loads(out.read_text()) if out.exists() else []
+            key = {"row": name, "seed": seed, "epochs": options.epochs, "precision": options.precision}
+            if any((key | {"data": data.name}).items() <= earlier.items() for earlier in results):
                 continue
-            with standing_in(patches):
-                found = measured(options.task, replace(base, seed=seed, **fields), data)
-            environment = run.environment(torch.device("cpu"))
-            more = {name: environment[name] for name in ("hardware", "threads", "commit")}
-            add(out, {"row": name} | found | {"data": data.name, "precision": options.precision} | more)
-            print(f"{name}, seed {seed}: {100 * found['accuracy']:.2f} % ({found['train_seconds']} s)", flush=True)
-    alike = {"data": data.name, "precision": options.precision}
-    print(table([row for row in json.loads(out.read_text()) if alike.items() <= row.items()], there, options.epochs))
+            with patched(patches):
+                result = train_and_measure(options.task, replace(base, seed=seed, **fields), data)
+            environment = run_folder.environment(torch.device("cpu"))
+            facts = {name: environment[name] for name in ("hardware", "threads", "commit")}
+            add(out, {"row": name} | result | {"data": data.name, "precision": options.precision} | facts)
+            print(f"{name}, seed {seed}: {100 * result['accuracy']:.2f} % ({result['train_seconds']} s)", flush=True)
+    same_setting = {"data": data.name, "precision": options.precision}
+    print(
+        table(
+            [row for row in json.loads(out.read_text()) if same_setting.items() <= row.items()],
+            variants,
+            options.epochs,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Pictures a second in training and evaluation: the two detectors' recipes beside torchvision's defaults.
+"""Images a second in training and evaluation: the two detectors' recipes beside torchvision's defaults.
 
-Run: python bench/detection_speed.py [--size 320] [--steps 3] [--precision bf16-mixed]. It takes PASCAL VOC where the
-data folder has it, else the sample, which is scaled up; the first step of each is not counted. A batch has the recipe's
-number of pictures, of about one shape. torchvision's row has its defaults for everything but the picture's size: all
-512 regions and 2,000 proposals in Faster R-CNN, no norm in RetinaNet's heads, pictures that are padded to the largest.
+Run: python bench/detection_speed.py [--size 320] [--steps 3] [--precision bf16-mixed] [--backbone timm/NAME].
+It takes PASCAL VOC where the data folder has it, else the sample, which is scaled up; the first step of each is not
+counted. A batch has the recipe's number of images, of a similar aspect ratio. torchvision's row has its defaults for
+everything but the image size: all 512 sampled and 2,000 proposals in Faster R-CNN, no norm in RetinaNet's heads, images
+padded to the largest.
 """
 
 from __future__ import annotations
@@ -23,98 +24,108 @@ from lightning_fabric import Fabric
 from torch import nn
 from torchvision.models import detection as zoo
 
-from decathlon import detection
-from decathlon.boxes import Batch
-from decathlon.data import Data, Epoch, source
-from decathlon.optim import make_optimizers
-from decathlon.recipe import get_task
+from decathlon.data.base import Data, EpochShard, parse_source
+from decathlon.data.transforms.detection import Batch
+from decathlon.evaluation import detection
+from decathlon.tasks.base import get_task
+from decathlon.training.optim import make_optimizers
 
 NAMES = {"voc-faster-rcnn": "fasterrcnn_mobilenet_v3_large_320_fpn", "voc-retinanet": "retinanet_resnet50_fpn"}
 
 
 def data_for(task: Any, recipe: Any) -> Data:
     try:
-        return task.load(source("official", None, download=False), recipe)
+        return task.load(parse_source("official", None, download=False), recipe)
     except FileNotFoundError:
-        return task.load(source("sample"), recipe)
+        return task.load(parse_source("sample"), recipe)
 
 
 def training(model: nn.Module, batches: list[Batch], recipe: Any, fabric: Fabric) -> float:
-    """Pictures a second, forward, backward and step."""
+    """Images a second, forward, backward and step."""
     network, *optimizers = fabric.setup(model.train(), *make_optimizers(model, recipe.optimizer))
-    seconds, pictures = 0.0, 0
+    seconds, images = 0.0, 0
     for number, batch in enumerate(batches):
         start = time.perf_counter()
-        fabric.backward(detection.step(network, batch)["loss"])
+        fabric.backward(detection.training_loss(network, batch)["loss"])
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
         if fabric.device.type == "cuda":
             torch.cuda.synchronize()
         if number:
-            seconds, pictures = seconds + time.perf_counter() - start, pictures + len(batch[0])
-    return pictures / seconds
+            seconds, images = seconds + time.perf_counter() - start, images + len(batch[0])
+    return images / seconds
 
 
 def evaluation(model: nn.Module, data: Data, count: int, fabric: Fabric) -> float:
-    """Pictures a second, metrics and all."""
+    """Images a second, metrics included."""
     model.eval()
     with torch.no_grad(), fabric.autocast():
-        detection.evaluate(model, data.validation[:2], data.meta["classes"])  # type: ignore[arg-type]
+        detection.evaluate(model, data.validation[:2], data.info.classes)  # type: ignore[arg-type]
         start = time.perf_counter()
-        detection.evaluate(model, data.validation[:count], data.meta["classes"])  # type: ignore[arg-type]
+        detection.evaluate(model, data.validation[:count], data.info.classes)  # type: ignore[arg-type]
     return count / (time.perf_counter() - start)
 
 
-def measure(task_id: str, size: int, steps: int, count: int, precision: str) -> list[dict[str, Any]]:
+def measure(task_id: str, size: int, steps: int, count: int, precision: str, backbone: str) -> list[dict[str, Any]]:
     task: Any = get_task(task_id)
     recipe = replace(task.recipe(), min_size=size, max_size=2 * size)
     data = data_for(task, recipe)
-    batches = [batch for batch, _ in zip(task.batches(data.train, recipe, Epoch(0, 0)), range(steps + 1), strict=False)]
+    with_timm = replace(recipe, backbone=backbone)
+    batches = [
+        batch for batch, _ in zip(task.batches(data.train, recipe, EpochShard(0, 0)), range(steps + 1), strict=False)
+    ]
     plain = getattr(zoo, NAMES[task_id])(
-        weights=None, weights_backbone=None, num_classes=len(data.meta["classes"]) + 1, min_size=size, max_size=2 * size
+        weights=None, weights_backbone=None, num_classes=len(data.info.classes) + 1, min_size=size, max_size=2 * size
     )
-    found = []
-    for who, model in (("decathlon", task.model(recipe, data.meta)), ("torchvision", plain)):
+    rows = []
+    networks = {
+        "decathlon": task.model(recipe, data.info),
+        f"decathlon, {backbone}": task.model(with_timm, data.info),
+        "torchvision": plain,
+    }
+    for who, model in networks.items():
+        is_ours = who != "torchvision"
         # torchvision's batches are drawn from all shapes, so they are padded.
-        mixed = batches if who == "decathlon" else padded(batches)
-        fabric = Fabric(accelerator="auto", devices=1, precision=precision if who == "decathlon" else "32-true")  # type: ignore[arg-type]
+        mixed = batches if is_ours else padded(batches)
+        fabric = Fabric(accelerator="auto", devices=1, precision=precision if is_ours else "32-true")  # type: ignore[arg-type]
         model.to(fabric.device)
-        found.append(
+        rows.append(
             {
                 "task": task_id,
                 "of": who,
                 "data": data.name,
                 "size": size,
                 "batch": recipe.batch_size,
-                "precision": precision if who == "decathlon" else "32-true",
+                "precision": precision if is_ours else "32-true",
                 "training_per_second": round(training(model, mixed, recipe, fabric), 2),
                 "evaluation_per_second": round(evaluation(model, data, count, fabric), 2),
                 "device": fabric.device.type,
                 "threads": torch.get_num_threads(),
             }
         )
-    return found
+    return rows
 
 
 def padded(batches: list[Batch]) -> list[Batch]:
-    """The same pictures, dealt round: each batch has several shapes."""
-    pictures = [picture for batch in batches for picture in batch[0]]
+    """The same images, dealt round: each batch has several shapes."""
+    images = [image for batch in batches for image in batch[0]]
     targets = [target for batch in batches for target in batch[1]]
     many = len(batches)
-    return [(pictures[number::many], targets[number::many]) for number in range(many)]
+    return [(images[number::many], targets[number::many]) for number in range(many)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=320, help="shorter side of a picture, pixels")
+    parser.add_argument("--size", type=int, default=320, help="shorter side of an image, pixels")
     parser.add_argument("--steps", type=int, default=3, help="training steps that are timed")
-    parser.add_argument("--count", type=int, default=16, help="pictures that are evaluated")
+    parser.add_argument("--count", type=int, default=16, help="images that are evaluated")
     parser.add_argument("--precision", default="32-true", help="of decathlon's rows")
+    parser.add_argument("--backbone", default="timm/tf_efficientnet_lite0", help="of the rows with timm")
     parser.add_argument("--task", choices=list(NAMES), action="append", help="default: both")
     options = parser.parse_args()
     for task_id in options.task or NAMES:
-        for row in measure(task_id, options.size, options.steps, options.count, options.precision):
+        for row in measure(task_id, options.size, options.steps, options.count, options.precision, options.backbone):
             print(json.dumps(row), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What the input pipeline costs: indexing and augmenting a batch, as a share of a whole training step.
+"""The cost of the input pipeline: indexing and augmenting a batch, as a fraction of a training step.
 
 Run: make bench. It needs no data but the sample, repeated to the size of MNIST. The bound for images in memory is 10 %.
 """
@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from decathlon import augment
-from decathlon.data import Epoch, Split, source
-from decathlon.data.voc import Scenes
-from decathlon.optim import make_optimizers
-from decathlon.recipe import get_task, task_ids
+from decathlon.data.base import EpochShard, Split, parse_source
+from decathlon.data.transforms import augment
+from decathlon.data.voc import DetectionSplit
+from decathlon.tasks.base import get_task, task_ids
+from decathlon.training.optim import make_optimizers
 
 STEPS, WARMUP = 60, 10
-FEW = 4, 1  # for pictures of full size, whose steps take seconds
-DISTORTIONS = ("warp", "shifted")  # functions of decathlon.augment that tasks call
+DETECTION_STEPS = 4, 1  # steps and warm-up of the detectors, whose steps take seconds
+AUGMENTATIONS = ("warp", "random_translate")  # functions of decathlon.data.transforms.augment that tasks call
 
 
 class Clock:
@@ -44,43 +44,45 @@ class Clock:
 
 
 def measure(task_id: str) -> dict[str, Any]:
-    """Milliseconds a step and the share of it that goes into input, medians over the steps."""
+    """Milliseconds per step, and the fraction spent on input, medians over the steps."""
     task = get_task(task_id)
     recipe = task.recipe()
-    small = task.load(source("sample"), recipe)
-    count = 55_000 // len(small.train) + 1
-    many = torch.arange(len(small.train)).repeat(count)
-    split = small.train[many]
-    model = task.model(recipe, small.meta, split).train()
+    data = task.load(parse_source("sample"), recipe)
+    count = 55_000 // len(data.train) + 1
+    repeated = torch.arange(len(data.train)).repeat(count)
+    split = data.train[repeated]
+    model = task.model(recipe, data.info, split).train()
     optimizers = make_optimizers(model, recipe.optimizer)
-    clocks = [Clock(getattr(augment, name)) for name in DISTORTIONS]
-    for name, clock in zip(DISTORTIONS, clocks, strict=True):
+    clocks = [Clock(getattr(augment, name)) for name in AUGMENTATIONS]
+    for name, clock in zip(AUGMENTATIONS, clocks, strict=True):
         if name in vars(task):
             vars(task)[name] = clock
-    batches = iter(task.batches(replace(small, train=split).train, recipe, Epoch(0, 0)))
-    steps, shares = [], []
-    count, warmup = FEW if isinstance(split, Scenes) else (STEPS, WARMUP)
+    batches = iter(task.batches(replace(data, train=split).train, recipe, EpochShard(0, 0)))
+    steps, fractions = [], []
+    count, warmup = DETECTION_STEPS if isinstance(split, DetectionSplit) else (STEPS, WARMUP)
     for number in range(count + warmup):
         before = sum(clock.seconds for clock in clocks)
         start = time.perf_counter()
         batch = next(batches)
         fetched = time.perf_counter() - start
-        one_step(task, model, batch, recipe, optimizers)
-        whole = time.perf_counter() - start
+        train_step(task, model, batch, recipe, optimizers)
+        step_seconds = time.perf_counter() - start
         if number >= warmup:
-            steps.append(whole)
-            shares.append((fetched + sum(clock.seconds for clock in clocks) - before) / whole)
+            steps.append(step_seconds)
+            fractions.append((fetched + sum(clock.seconds for clock in clocks) - before) / step_seconds)
     return {
         "task": task_id,
         "batch": recipe.batch_size,
         "milliseconds_a_step": round(1000 * statistics.median(steps), 2),
-        "input_share": round(statistics.median(shares), 4),
+        "input_share": round(statistics.median(fractions), 4),
         "threads": torch.get_num_threads(),
     }
 
 
-def one_step(task: Any, model: nn.Module, batch: Split, recipe: Any, optimizers: list[torch.optim.Optimizer]) -> Tensor:
-    loss: Tensor = task.step(model, batch, recipe)["loss"]
+def train_step(
+    task: Any, model: nn.Module, batch: Split, recipe: Any, optimizers: list[torch.optim.Optimizer]
+) -> Tensor:
+    loss: Tensor = task.training_loss(model, batch, recipe)["loss"]
     model.zero_grad()
     loss.backward()
     for optimizer in optimizers:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import atheris
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 with atheris.instrument_imports(include=["decathlon", "defusedxml"]):
     import fuzzing
 

@@ -1,17 +1,32 @@
-"""What the tests share: a data folder with nothing but sample data, and the command line called in this process."""
+"""What the tests share: sample data, a finished run of each task, and the command line called in this process."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from bad_server import Server, serving
+from hypothesis import HealthCheck, settings
 
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bit-for-bit promises are for the CPU
+if TYPE_CHECKING:
+    from decathlon.data.base import Data
+    from decathlon.tasks.recipe import Recipe
+
+if os.environ.get("DECATHLON_TEST_DEVICE") != "cuda":  # tests/gpu
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bit-for-bit promises are for the CPU
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in decathlon.__main__
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, here and in every subprocess
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has a core
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,6 +52,31 @@ class Answer:
 Command = Callable[..., Answer]
 
 
+SAMPLE_RUN_FILES = ("test_tasks.py", "test_export.py")
+DEFAULT_TASK = "mnist-mlp"  # the smallest
+
+
+def worker_group(nodeid: str) -> str:
+    """Tests of the same group run in the same worker: those of one task's sample run, else those of one file."""
+    from decathlon.tasks.base import task_ids
+
+    file, _, test = nodeid.partition("::")
+    if not file.endswith(SAMPLE_RUN_FILES):
+        return file
+    return next((task_id for task_id in task_ids() if re.search(rf"[\[-]{task_id}]$", test)), DEFAULT_TASK)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return worker_group(nodeid)
+
+    return GroupScheduling(config, log)
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
@@ -52,16 +92,22 @@ def workplace(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.fixture
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings draw nothing: plots are most of the time of a short one."""
+    monkeypatch.setattr("decathlon.training.runner.draw_plots", lambda run, model: None)
+
+
+@pytest.fixture
 def server() -> Iterator[Server]:
     """A download server that can be told to misbehave."""
-    with serving() as made:
-        yield made
+    with serving() as running:
+        yield running
 
 
 @pytest.fixture
 def decathlon(capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a command in this process, as `decathlon …` would."""
-    from decathlon.cli import run_command
+    from decathlon.cli.main import run_command
 
     def call(*args: str | Path) -> Answer:
         capsys.readouterr()
@@ -69,3 +115,61 @@ def decathlon(capsys: pytest.CaptureFixture[str]) -> Command:
         return Answer(status, *capsys.readouterr())
 
     return call
+
+
+# --- Sample runs ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SampleRun:
+    """A finished run of two epochs on the sample data.
+
+    Attributes:
+        folder: The run folder; tests must not change it.
+        summary: What the command printed.
+        splits_read: The splits that were evaluated, in order.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    splits_read: list[str]
+
+
+SAMPLE_RUNS: dict[str, SampleRun] = {}
+
+
+def without_test_split(data: Data) -> Data:
+    return replace(data, test=None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def task_id() -> str:
+    """The task of a test that is not for every task."""
+    return DEFAULT_TASK
+
+
+@pytest.fixture
+def sample_run(
+    task_id: str, decathlon: Command, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> SampleRun:
+    """The sample run of a task; the first test that needs it trains it."""
+    from decathlon.tasks.base import get_task
+
+    if task_id not in SAMPLE_RUNS:
+        task, splits_read, folder = get_task(task_id), list[str](), tmp_path_factory.mktemp(task_id) / "run"
+        evaluate, plot = task.evaluate, task.plot_validation
+
+        def spy(model: Any, data: Data, split: str, recipe: Recipe) -> dict[str, float]:
+            splits_read.append(split)
+            return evaluate(model, data if split == "test" else without_test_split(data), split, recipe)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(task, "evaluate", spy)
+            patch.setattr(
+                task, "plot_validation", lambda model, data, *rest: plot(model, without_test_split(data), *rest)
+            )
+            done = decathlon("train", task_id, "--data", "sample", "--epochs", "2", "--out", folder, "--json")
+        assert done.status == 0, done.err
+        assert "could not be drawn" not in done.err, "the plots need no test split"
+        SAMPLE_RUNS[task_id] = SampleRun(folder, json.loads(done.out), splits_read)
+    return SAMPLE_RUNS[task_id]

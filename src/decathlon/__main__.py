@@ -10,14 +10,14 @@ import sys
 def main() -> int:
     """Run the command line.
 
-    Threads that spin while they wait for work starve each other where the cores are shared with anything else, so they
-    sleep instead, unless the user decided otherwise. It has to be said before torch is imported. Where the output's
-    encoding has no … or ×, it gets a question mark in their places.
+    OpenMP threads that busy-wait slow each other down where cores are shared with other processes, so they sleep
+    instead, unless the user set OMP_WAIT_POLICY. It has to be set before torch is imported. On terminals whose encoding
+    has no … or ×, a question mark is printed.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from decathlon.cli import run_command
+    from decathlon.cli.main import run_command
 
     return run_command(sys.argv[1:])
 

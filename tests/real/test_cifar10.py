@@ -9,32 +9,33 @@ from pathlib import Path
 
 import pytest
 
-from decathlon.cli import run_command
-from decathlon.data import cifar10, source
+from decathlon.cli.main import run_command
+from decathlon.data import cifar10
+from decathlon.data.base import parse_source
 
 DATA = os.environ.get("DECATHLON_DATA", "")
 
 pytestmark = pytest.mark.skipif(
-    not (cifar10.released(Path(DATA)) or (Path(DATA) / "cifar10").is_dir()),
+    not (cifar10.find_release(Path(DATA)) or (Path(DATA) / "cifar10").is_dir()),
     reason="needs real CIFAR-10: set DECATHLON_DATA to a folder that has it (decathlon data --download fetches it)",
 )
 
 
 def test_second_start_is_quick() -> None:
-    first = cifar10.load(source("official", DATA))
+    first = cifar10.load(parse_source("official", DATA))
     start = time.perf_counter()
-    second = cifar10.load(source("official", DATA))
+    second = cifar10.load(parse_source("official", DATA))
     assert time.perf_counter() - start < 2
     assert [len(part) for part in (second.train, second.validation, second.test)] == [45_834, 4_166, 10_000]
     assert (first.test.inputs == second.test.inputs).all()
 
 
 @pytest.mark.parametrize("task_id", ["cifar10-skip", "cifar10-cnn"])
-def test_two_epochs_of_the_recipe_come_near(task_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two epochs, the first at the small size, and a seed that no published number was made with."""
+def test_two_epochs_of_the_recipe_learn(task_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two epochs, the first at low resolution, with a seed that no published run used."""
     out = tmp_path / "run"
     command = ["train", task_id, "--data-dir", DATA, "--seed", "7", "--out", str(out), "--json"]
-    if "avx512_bf16" in Path("/proc/cpuinfo").read_text():  # halves the time; elsewhere it would multiply it
+    if "avx512_bf16" in Path("/proc/cpuinfo").read_text():  # halves the time; without native support it is slower
         command += ["--precision", "bf16-mixed"]
     assert run_command([*command, "--epochs", "2"]) == 0
     summary = json.loads(capsys.readouterr().out)

@@ -1,4 +1,4 @@
-"""The recipe on real IMDB. Needs aclImdb in the folder that DECATHLON_DATA names."""
+"""The recipes on real IMDB. Needs aclImdb in the folder that DECATHLON_DATA names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from decathlon.cli import run_command
+from decathlon.cli.main import run_command
 
 DATA = os.environ.get("DECATHLON_DATA", "")
 
@@ -19,11 +19,12 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_textcnn_clears_its_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The whole recipe with a seed that no published number was made with."""
+    """One epoch, with the teacher that needs no encoder, and a seed that no published number was made with."""
     out = tmp_path / "run"
     command = ["train", "imdb-textcnn", "--data-dir", DATA, "--seed", "7", "--out", str(out), "--json"]
-    assert run_command(command) == 0
+    assert run_command([*command, "--epochs", "1", "--filters", "100", "--teachers", "ngrams"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["passed"]
     assert summary["counts"]
-    assert summary["value"] > 0.89  # three seeds gave 89.79 to 89.90 %
+    assert summary["teachers"] == ["ngrams"]
+    assert summary["value"] > 0.89  # it gave 89.69 %; the recipe, five epochs with both teachers, 91.6 %

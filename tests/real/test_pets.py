@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from decathlon.cli import run_command
-from decathlon.data import pets, source
+from decathlon.cli.main import run_command
+from decathlon.data import pets
+from decathlon.data.base import parse_source
 
 DATA = os.environ.get("DECATHLON_DATA", "")
 
@@ -20,23 +21,23 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_second_start_is_quick_and_the_truth_is_whole() -> None:
-    pets.load(source("official", DATA), 64)
+def test_second_start_is_quick_and_masks_are_right() -> None:
+    pets.load(parse_source("official", DATA), 64)
     start = time.perf_counter()
-    data = pets.load(source("official", DATA), 64)
+    data = pets.load(parse_source("official", DATA), 64)
     assert time.perf_counter() - start < 2
     assert data.name.startswith("pets")
     for split in (data.train, data.validation, data.test):
-        assert isinstance(split, pets.Pets)
-        for number in range(0, len(split), 50):
-            truth = split.trimap(number)
-            pet = (truth != pets.BACKGROUND).double().mean().item()
-            assert split.targets[number].double().mean().item() / 255 == pytest.approx(pet, abs=0.02)
-            assert set(truth.unique().tolist()) <= {1, 2, 3}
+        assert isinstance(split, pets.SegmentationSplit)
+        for index in range(0, len(split), 50):
+            trimap = split.trimap(index)
+            pet = (trimap != pets.BACKGROUND).double().mean().item()
+            assert split.targets[index].double().mean().item() / 255 == pytest.approx(pet, abs=0.02)
+            assert set(trimap.unique().tolist()) <= {1, 2, 3}
 
 
 def test_a_short_recipe_learns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A few of the recipe's epochs, with a seed that no published number was made with."""
+    """A few of the recipe's epochs, with a seed that no published run used."""
     out = tmp_path / "run"
     command = ["train", "pets-unet", "--data-dir", DATA, "--seed", "7", "--out", str(out), "--json"]
     assert run_command([*command, "--epochs", "20"]) == 0

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from decathlon.cli import run_command
-from decathlon.data import Epoch, Source, source, voc
-from decathlon.recipe import get_task
+from decathlon.cli.main import run_command
+from decathlon.data import voc
+from decathlon.data.base import EpochShard, Source, parse_source
+from decathlon.tasks.base import get_task
 
 DATA = os.environ.get("DECATHLON_DATA", "")
 
@@ -21,36 +22,36 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_it_is_read_whole() -> None:
+def test_all_splits_and_classes_are_read() -> None:
     data = voc.load(Source("official", None, Path(DATA), download=False))
-    assert data.meta["classes"] == list(voc.CLASSES)
-    seen = set[int]()
+    assert data.info.classes == list(voc.CLASSES)
+    labels = set[int]()
     for split in (data.train, data.validation, data.test):
-        assert isinstance(split, voc.Scenes)
-        for place in range(0, len(split), 25):
-            picture, target = split.example(place)
-            high, wide = picture.shape[1:]
+        assert isinstance(split, voc.DetectionSplit)
+        for index in range(0, len(split), 25):
+            image, target = split.example(index)
+            height, width = image.shape[1:]
             assert (target["boxes"] >= 0).all()
-            assert (target["boxes"] <= torch.tensor([wide, high, wide, high]) + 1e-3).all()
+            assert (target["boxes"] <= torch.tensor([width, height, width, height]) + 1e-3).all()
             assert (target["boxes"][:, 2:] > target["boxes"][:, :2]).all()
-        seen |= {int(label) for start, end in split.targets.tolist() for label in split.source.labels[start:end]}
-    assert seen == set(range(1, 21))
+        labels |= {int(label) for start, end in split.targets.tolist() for label in split.source.labels[start:end]}
+    assert labels == set(range(1, 21))
 
 
 @pytest.mark.parametrize("task_id", ["voc-faster-rcnn", "voc-retinanet"])
-def test_the_official_network_learns_from_a_few_photos(task_id: str) -> None:
-    """The recipe's network on four photos, at a smaller size: forty steps bring the loss down by a third."""
+def test_the_official_network_learns_from_a_few_images(task_id: str) -> None:
+    """The recipe's network on four images, at a smaller size: forty steps reduce the loss by a third."""
     task = get_task(task_id)
-    data = task.load(source("official", DATA, download=False), task.recipe())
+    data = task.load(parse_source("official", DATA, download=False), task.recipe())
     torch.manual_seed(0)
-    model = task.model(task.recipe(), data.meta, data.train).train()
+    model = task.model(task.recipe(), data.info, data.train).train()
     model.transform.min_size, model.transform.max_size = (96,), 160  # type: ignore[union-attr]
-    few = next(iter(task.batches(data.train, task.recipe(), Epoch(0, 0))))
-    batch = few[0][:4], few[1][:4]
+    first_batch = next(iter(task.batches(data.train, task.recipe(), EpochShard(0, 0))))
+    batch = first_batch[0][:4], first_batch[1][:4]
     optimizer, losses = torch.optim.AdamW(model.parameters(), 3e-4), []
     for _ in range(40):
         torch.manual_seed(1)
-        loss = task.step(model, batch, task.recipe())["loss"]
+        loss = task.training_loss(model, batch, task.recipe())["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -62,5 +63,5 @@ def test_the_plan_for_real_data(tmp_path: Path, capsys: pytest.CaptureFixture[st
     command = ["train", "voc-faster-rcnn", "--data-dir", DATA, "--out", str(tmp_path / "run"), "--dry-run", "--json"]
     assert run_command(command) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan["broken_rules"] == []
+    assert plan["violations"] == []
     assert plan["data"].startswith("voc")

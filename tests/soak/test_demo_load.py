@@ -51,7 +51,9 @@ class Crowd:
 
     def __init__(self, demo: Demo, folder: Path) -> None:
         self.url, self.functions = demo.url, functions(demo.url)
-        self.photos = {tab: [Path(p).read_bytes() for p in paths] for tab, paths in examples.pictures(folder).items()}
+        self.photos = {
+            tab: [Path(p).read_bytes() for p in paths] for tab, paths in examples.write_images(folder).items()
+        }
         self.took: dict[str, list[float]] = defaultdict(list)
         self.errors: list[str] = []
         self.lock = threading.Lock()
@@ -101,7 +103,7 @@ class Crowd:
         (path,) = upload(client, self.url, draw.choice(self.photos[tab])).raise_for_status().json()
         with self.lock:
             self.took["upload"].append(time.perf_counter() - start)
-        self.timed(tab, client, f"{tab}-photo", [file(path)])
+        self.timed(tab, client, f"{tab}-image", [file(path)])
         time.sleep(draw.uniform(1, 3))
 
 
@@ -150,8 +152,8 @@ def test_twenty_visitors(tmp_path: Path) -> None:
     }
     text = json.dumps(figures, indent=1)
     print(text)
-    if place := os.environ.get("DECATHLON_LOAD_JSON"):
-        Path(place).write_text(f"{text}\n")
+    if json_path := os.environ.get("DECATHLON_LOAD_JSON"):
+        Path(json_path).write_text(f"{text}\n")
     assert crowd.errors == []
     assert min(map(len, crowd.took.values())) > 0
     assert settled < STEADY * warm, f"memory grew from {warm} to {settled} bytes"
@@ -160,23 +162,23 @@ def test_twenty_visitors(tmp_path: Path) -> None:
 def draws_alone(crowd: Crowd, client: httpx.Client) -> dict[str, dict[str, float]]:
     """How long one visitor alone waits, once every network is there."""
     draw = random.Random(1)
-    long = " ".join(examples.REVIEWS * 7)  # more than the 510 pieces that the encoder reads
+    long = " ".join(examples.REVIEWS * 7)  # more than the 510 tokens that the encoder reads
     asked = {
         "digits": ("pad", lambda: [drawing(draw, 4), "your drawing", "3"]),
         "reviews": ("review", lambda: [draw.choice(examples.REVIEWS)]),
         "reviews of 500 words": ("review", lambda: [f"{long} {draw.random()}"]),
         **{
-            tab: (f"{tab}-photo", lambda sent=sent: [file(upload(client, crowd.url, sent[0]).json()[0])])
+            tab: (f"{tab}-image", lambda sent=sent: [file(upload(client, crowd.url, sent[0]).json()[0])])
             for tab, sent in crowd.photos.items()
         },
     }
-    found = {}
+    results = {}
     for kind, (component, data) in asked.items():
         for turn in range(11):
             made = data()
             crowd.timed(kind, client, component, made)
             if turn == 0:
                 crowd.took.pop(kind)  # the one that loaded the networks
-        found[kind] = percentiles(crowd.took.pop(kind))
+        results[kind] = percentiles(crowd.took.pop(kind))
     assert crowd.errors == []
-    return found
+    return results

@@ -58,14 +58,14 @@ def whole(task_id: str, tmp_path: Path) -> tuple[tuple[bytes, bytes, str], Outco
     """What a run that nobody killed gives; made twice, since the first fills the caches."""
     tiny.TASKS[task_id][0](Path(task_id))
     done = [run(task_id, tmp_path / name) for name in ("first", "whole")]
-    assert [one.value for one in done] == [0, 0], done[0].said
+    assert [one.value for one in done] == [0, 0], done[0].output
     first, second = (result(tmp_path / name) for name in ("first", "whole"))
     assert first == second, "same seed, same result"
     return second, done[1]
 
 
 def test_killed_trainings_go_on(task_id: str, whole: tuple[tuple[bytes, bytes, str], Outcome], tmp_path: Path) -> None:
-    wanted, reference = whole
+    expected, reference = whole
     draw, hits = random.Random(task_id), Counter[str]()
     writing = [n for n, name in enumerate(reference.operations) if " checkpoint/" in name]
     plans: list[dict[str, float | bool | None]] = [
@@ -81,21 +81,21 @@ def test_killed_trainings_go_on(task_id: str, whole: tuple[tuple[bytes, bytes, s
             if draw.random() < AGAIN:
                 second += run(task_id, folder, after=draw.uniform(0, reference.seconds)).killed
             done = run(task_id, folder)
-            assert done.value == 0, (plan, done.said)
+            assert done.value == 0, (plan, done.output)
             kills += 1
         else:
-            assert killed.value == 0, (plan, killed.said)
-        assert result(folder) == wanted, plan
+            assert killed.value == 0, (plan, killed.output)
+        assert result(folder) == expected, plan
         assert not list(folder.glob("checkpoint/*.part")), plan
         assert len(list(folder.glob("checkpoint/*"))) <= 4, plan
         folder.rename(tmp_path / f"done{kills}-{time.monotonic_ns()}")
-    told = f"{kills} kills in forked processes: {dict(hits)}; {second} were killed again while they went on"
-    print(f"\n{task_id}: {told}; all came to the same bytes")
+    report = f"{kills} kills in forked processes: {dict(hits)}; {second} were killed again while they went on"
+    print(f"\n{task_id}: {report}; all came to the same bytes")
 
 
 def test_killed_commands_go_on(task_id: str, whole: tuple[tuple[bytes, bytes, str], Outcome], tmp_path: Path) -> None:
     """The same by the real command line, plots and all."""
-    wanted, reference = whole
+    expected, reference = whole
     draw, hits = random.Random(task_id), Counter[str]()
     python, most = [sys.executable, "-m", "decathlon"], 1.5 * reference.seconds
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -116,6 +116,6 @@ def test_killed_commands_go_on(task_id: str, whole: tuple[tuple[bytes, bytes, st
         resume = [*python, "train", task_id, "--resume", str(folder)]
         done = subprocess.run(resume, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert result(folder) == wanted
+        assert result(folder) == expected
         kills += 1
     print(f"\n{task_id}: {kills} kills of the command line: {dict(hits)}; all came to the same bytes")

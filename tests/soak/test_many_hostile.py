@@ -1,4 +1,4 @@
-"""The properties of tests/test_hostile.py, with many examples. HOSTILE_EXAMPLES says how many of each."""
+"""The properties of tests/data/test_hostile.py, with many examples. HOSTILE_EXAMPLES says how many of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "data"))
 import hostile
 import test_hostile
 

@@ -19,14 +19,14 @@ from conftest import Command
 from safetensors.torch import load_file
 from several import PLAIN, lines, misbehaving
 
-from decathlon import checkpoint, processes
-from decathlon.data import drawn
-from decathlon.recipe import task_ids
+from decathlon.data.synthetic import shapes
+from decathlon.tasks.base import task_ids
+from decathlon.training import checkpoint, distributed
 
 # Whose loss is no mean over examples: the detectors draw regions and divide by their number, the autoencoder looks at
 # how codes vary over the batch.
 NO_MEAN = {"mnist-autoencoder", "voc-faster-rcnn", "voc-retinanet"}
-PRETRAIN = ("pretrain", "imdb-roberta", "--data", "sample", "--epochs", "2")
+PRETRAIN = ("train", "roberta-mlm", "--data", "sample", "--epochs", "2")
 
 
 @pytest.mark.parametrize("task_id", task_ids())
@@ -43,10 +43,10 @@ def test_every_task_trains_with_two_processes(task_id: str, decathlon: Command) 
 
 @pytest.mark.parametrize("task_id", [name for name in task_ids() if name not in NO_MEAN])
 def test_the_mean_of_two_halves_is_the_gradient_of_the_whole(task_id: str) -> None:
-    found = processes.together(2, halves.gradients, task_id)
-    print(task_id, found)
-    assert found["difference"] < 1e-4
-    assert found["halves"] == pytest.approx(found["whole"], rel=1e-5)
+    result = distributed.spawn_workers(2, halves.gradients, task_id)
+    print(task_id, result)
+    assert result["difference"] < 1e-4
+    assert result["halves"] == pytest.approx(result["whole"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -58,23 +58,23 @@ def test_two_processes_learn_as_one(task_id: str, plain: tuple[str, ...], decath
     command = ("train", task_id, "--data", "sample", "--epochs", "2", *plain)
     assert decathlon(*command, "--out", "one").status == 0
     assert decathlon(*command, "--out", "two", "--devices", "2").status == 0
-    for one, other in zip(lines("one"), lines("two"), strict=True):
-        print(task_id, one["train"], other["train"])
-        assert other["train"]["loss"] == pytest.approx(one["train"]["loss"], rel=1e-4)
+    for first, second in zip(lines("one"), lines("two"), strict=True):
+        print(task_id, first["train"], second["train"])
+        assert second["train"]["loss"] == pytest.approx(first["train"]["loss"], rel=1e-4)
 
 
-def test_seven_processes_count_each_of_a_hundred_pictures_once(tmp_path: Path) -> None:
+def test_seven_processes_count_each_of_a_hundred_images_once(tmp_path: Path) -> None:
     for side, count in (("train", 12), ("test", 10)):
-        for number, name in enumerate(drawn.SHAPES):
+        for number, name in enumerate(shapes.SHAPES):
             (tmp_path / "mine" / side / name).mkdir(parents=True)
-            for each in range(count):
-                picture = drawn.picture(name, np.random.default_rng([number, each, count]))
-                picture.save(tmp_path / "mine" / side / name / f"{each}.png")
-    one, seven = (processes.together(many, halves.examples_seen, str(tmp_path / "mine")) for many in (1, 7))
-    assert one["split"] == seven["split"] == 100
-    assert one["seen"] == seven["seen"] == 2 * 100
-    assert seven["metrics"]["accuracy"] == one["metrics"]["accuracy"]
-    assert seven["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=1e-5)
+            for index in range(count):
+                image = shapes.draw_image(name, np.random.default_rng([number, index, count]))
+                image.save(tmp_path / "mine" / side / name / f"{index}.png")
+    single, seven = (distributed.spawn_workers(many, halves.examples_seen, str(tmp_path / "mine")) for many in (1, 7))
+    assert single["split"] == seven["split"] == 100
+    assert single["seen"] == seven["seen"] == 2 * 100
+    assert seven["metrics"]["accuracy"] == single["metrics"]["accuracy"]
+    assert seven["metrics"]["loss"] == pytest.approx(single["metrics"]["loss"], rel=1e-5)
 
 
 # --- Death ------------------------------------------------------------------------------------------------------------
@@ -85,20 +85,20 @@ def test_seven_processes_count_each_of_a_hundred_pictures_once(tmp_path: Path) -
     [
         ("kill", 0, 60, "process 0 of 2 was killed (SIGKILL)"),
         ("kill", 1, 60, "process 1 of 2 was killed (SIGKILL)"),
-        ("exit", 0, 60, "process 0 of 2 left with code 7"),
-        ("exit", 1, 60, "process 1 of 2 left with code 7"),
+        ("exit", 0, 60, "process 0 of 2 exited with status 7"),
+        ("exit", 1, 60, "process 1 of 2 exited with status 7"),
         ("raise", 0, 60, "process 0 of 2 failed: ValueError: spoiled on purpose"),
         ("raise", 1, 60, "process 1 of 2 failed: ValueError: spoiled on purpose"),
-        ("stop", 1, 120, "lost the connection to another process"),  # after PATIENCE, here 20 s
+        ("stop", 1, 120, "lost the connection to another process"),  # after COLLECTIVE_TIMEOUT, here 20 s
         ("alone", 1, 300, "process 1 of 2 was killed (SIGKILL)"),  # while the first one measures: 30 s to end it
     ],
 )
 def test_a_process_that_dies_ends_the_run(how: str, rank: int, limit: float, says: str) -> None:
-    found = misbehaving(how, rank, limit)
-    assert found.returncode == 1
-    assert says in found.stderr.strip().splitlines()[-1], found.stderr
-    assert found.stderr.count("decathlon: ") == 1
-    assert "Traceback" not in found.stderr
+    outcome = misbehaving(how, rank, limit)
+    assert outcome.returncode == 1
+    assert says in outcome.stderr.strip().splitlines()[-1], outcome.stderr
+    assert outcome.stderr.count("decathlon: ") == 1
+    assert "Traceback" not in outcome.stderr
     assert not Path("run/summary.json").exists()
 
 
@@ -133,18 +133,18 @@ def alive(pid: str) -> bool:
         return False
 
 
-# --- Divided weights --------------------------------------------------------------------------------------------------
+# --- Sharded weights --------------------------------------------------------------------------------------------------
 
 
-def test_divided_weights_learn_alike(decathlon: Command) -> None:
+def test_fsdp_learns_like_ddp(decathlon: Command) -> None:
     """FSDP and DDP do the same sums; clipping, AdamW, checkpoints and the encoder that is written are the same."""
     for name, flags in (("ddp", ()), ("fsdp", ("--strategy", "fsdp"))):
         done = decathlon(*PRETRAIN, "--devices", "2", "--out", name, *flags)
         assert done.status == 0, done.err
-    for one, other in zip(lines("ddp"), lines("fsdp"), strict=True):
-        print(one, other)
-        assert other["train"]["loss"] == pytest.approx(one["train"]["loss"], rel=1e-6)
-        assert other["validation"] == pytest.approx(one["validation"], rel=1e-5)
+    for ddp, fsdp in zip(lines("ddp"), lines("fsdp"), strict=True):
+        print(ddp, fsdp)
+        assert fsdp["train"]["loss"] == pytest.approx(ddp["train"]["loss"], rel=1e-6)
+        assert fsdp["validation"] == pytest.approx(ddp["validation"], rel=1e-5)
     weights = [load_file(Path(name, "model.safetensors")) for name in ("ddp", "fsdp")]
     assert weights[0].keys() == weights[1].keys()
     # A key's bias changes no attention: its gradient is rounding alone, which Adam makes full steps of.
@@ -166,10 +166,10 @@ def test_two_processes_resume(strategy: str, decathlon: Command) -> None:
         running.send_signal(signal.SIGTERM)
         _, err = running.communicate(timeout=120)
     assert "interrupted at step" in err, err
-    done = decathlon("pretrain", "imdb-roberta", "--resume", "parts")
+    done = decathlon("train", "roberta-mlm", "--resume", "parts")
     assert done.status == 0, done.err
-    one, other = (load_file(Path(run, "model.safetensors")) for run in ("whole", "parts"))
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    first, second = (load_file(Path(run, "model.safetensors")) for run in ("whole", "parts"))
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
     assert Path("whole/metrics.jsonl").read_text() == Path("parts/metrics.jsonl").read_text()
 
 
@@ -184,14 +184,14 @@ def hosts() -> Iterator[list[tuple[list[str], str, str]]]:
     """
     names = [f"decathlon-{os.getpid()}-{number}" for number in range(2)]
     ends = [f"dec{os.getpid() % 100_000}{end}" for end in "ab"]
-    made = all(ip("netns", "add", name) for name in names) and ip(
+    ready = all(ip("netns", "add", name) for name in names) and ip(
         *("link", "add", ends[0], "netns", names[0], "type", "veth", "peer", "name", ends[1], "netns", names[1])
     )
     for number, (name, end) in enumerate(zip(names, ends, strict=True)):
-        made = made and ip("-n", name, "addr", "add", f"10.77.0.{number + 1}/24", "dev", end)
-        made = made and ip("-n", name, "link", "set", end, "up") and ip("-n", name, "link", "set", "lo", "up")
-    print("two network namespaces" if made else "no network namespaces here: both hosts are this machine")
-    if made:
+        ready = ready and ip("-n", name, "addr", "add", f"10.77.0.{number + 1}/24", "dev", end)
+        ready = ready and ip("-n", name, "link", "set", end, "up") and ip("-n", name, "link", "set", "lo", "up")
+    print("two network namespaces" if ready else "no network namespaces here: both hosts are this machine")
+    if ready:
         yield [(["ip", "netns", "exec", name], end, "10.77.0.1") for name, end in zip(names, ends, strict=True)]
     else:
         yield [([], "lo", "127.0.0.1")] * 2
@@ -239,8 +239,8 @@ def test_two_hosts(hosts: list[tuple[list[str], str, str]], decathlon: Command) 
     assert answers[1][0] == ""
     assert not list(Path("host1").iterdir())
     assert lines("host0/run") == lines("here")
-    one, other = (load_file(Path(run, "model.safetensors")) for run in ("here", "host0/run"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    first, second = (load_file(Path(run, "model.safetensors")) for run in ("here", "host0/run"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_host_that_dies_ends_the_other(hosts: list[tuple[list[str], str, str]]) -> None:

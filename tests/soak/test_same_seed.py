@@ -1,8 +1,8 @@
 """Same seed, same result: two trainings of every task, in processes of their own, that share nothing but the seed.
 
-Each process has its own data folder, so that sample data, vocabularies, vectors and decoded pictures are made anew, and
-its own PYTHONHASHSEED, so that sets are gone through in another order. Within one process tests/test_tasks.py compares
-a run with an interrupted one.
+Each process has its own data folder, so that sample data, vocabularies, embeddings and decoded images are made anew,
+and its own PYTHONHASHSEED, so that sets are iterated in another order. Within one process tests/tasks/test_tasks.py
+compares a run with an interrupted one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from decathlon.recipe import task_ids
+from decathlon.tasks.base import task_ids
 
 SCRIPT = """
 import sys
@@ -39,9 +39,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.mark.parametrize("task_id", task_ids())
 def test_same_seed_same_result(task_id: str, runs: list[Path]) -> None:
-    one, other = (folder / task_id for folder in runs)
+    left, right = (folder / task_id for folder in runs)
     for name in ("metrics.jsonl", "model.safetensors"):
-        assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    first, second = (json.loads((folder / "summary.json").read_text()) for folder in (one, other))
+        assert (left / name).read_bytes() == (right / name).read_bytes(), name
+    first, second = (json.loads((folder / "summary.json").read_text()) for folder in (left, right))
     for name in ("value", "metrics", "steps", "parameters", "encoder"):
         assert first[name] == second[name]

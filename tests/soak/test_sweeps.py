@@ -27,7 +27,7 @@ def test_a_sweep_by_ray(decathlon: Command) -> None:
     assert done.stdout.count(": done") == 4
     rows = json.loads(decathlon("scoreboard", "--results", "sweep/results", "--json").out)
     assert [row["n"] for row in rows] == [2, 2]
-    assert "optimizer.lr 0.01" in " ".join(row["changed"] for row in rows)
+    assert "optimizer.lr 0.01" in " ".join(row["changes"] for row in rows)
     before = {path: path.stat().st_mtime_ns for path in Path("sweep/runs").rglob("*")}
     again = subprocess.run(sweep, capture_output=True, text=True, check=False, timeout=600)
     assert again.returncode == 0, again.stderr
@@ -44,11 +44,13 @@ def test_a_sweep_says_what_failed() -> None:
 
 def array(number: int, **more: str) -> subprocess.Popen[str]:
     """The job of a SLURM array with this number, run by bash with the variables that SLURM sets."""
-    told: dict[str, Any] = {"SLURM_ARRAY_TASK_ID": str(number), "SLURM_JOB_ID": "7", "SLURM_NTASKS": "1"}
-    told |= {"SLURM_JOB_NAME": "decathlon-seeds", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
-    told |= {"TASK": "mnist-mlp", "OUT": "seeds", "PYTHON": sys.executable} | more
+    environment: dict[str, Any] = {"SLURM_ARRAY_TASK_ID": str(number), "SLURM_JOB_ID": "7", "SLURM_NTASKS": "1"}
+    environment |= {"SLURM_JOB_NAME": "decathlon-seeds", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+    environment |= {"TASK": "mnist-mlp", "OUT": "seeds", "PYTHON": sys.executable} | more
     job = ["bash", str(ROOT / "examples/seeds.slurm")]
-    return subprocess.Popen(job, env=os.environ | told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        job, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_seeds_by_a_slurm_array(decathlon: Command) -> None:

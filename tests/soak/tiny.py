@@ -8,32 +8,39 @@ from pathlib import Path
 import numpy as np
 from killing import FORKS, PRELOADED
 
-from decathlon import train
-from decathlon.cli import run_command
-from decathlon.data import composed, drawn, drawn_scenes, mnist, source
+from decathlon.cli.main import run_command
+from decathlon.data import mnist
+from decathlon.data.base import parse_source
+from decathlon.data.io import idx
+from decathlon.data.synthetic import reviews as composed
+from decathlon.data.synthetic import scenes as drawn_scenes
+from decathlon.data.synthetic import shapes
+from decathlon.training import runner
 
 # What a whole training needs besides.
-FORKS.set_forkserver_preload([*PRELOADED, "decathlon.cli", "decathlon.train", "matplotlib.pyplot", "sklearn.ensemble"])
+FORKS.set_forkserver_preload(
+    [*PRELOADED, "decathlon.cli.main", "decathlon.training.runner", "matplotlib.pyplot", "sklearn.ensemble"]
+)
 PARTS = {"train": 160, "test": 40}
 
 
 def digits(folder: Path) -> None:
     """The sample's first digits, in MNIST's four files."""
-    data = mnist.load(source("sample"))
+    data = mnist.load(parse_source("sample"))
     folder.mkdir()
     for name, split, count in (("train", data.train, PARTS["train"]), ("t10k", data.test, PARTS["test"])):
-        mnist.write_idx(folder / f"{name}-images-idx3-ubyte", split.inputs[:count, 0].numpy())
-        mnist.write_idx(folder / f"{name}-labels-idx1-ubyte", split.targets[:count].numpy().astype(np.uint8))
+        idx.write_idx(folder / f"{name}-images-idx3-ubyte", split.inputs[:count, 0].numpy())
+        idx.write_idx(folder / f"{name}-labels-idx1-ubyte", split.targets[:count].numpy().astype(np.uint8))
 
 
 def pictures(folder: Path) -> None:
     """Four drawn classes, as a folder each."""
     draw = np.random.default_rng(0)
     for split, count in PARTS.items():
-        for name in list(drawn.SHAPES)[:4]:
+        for name in list(shapes.SHAPES)[:4]:
             (folder / split / name).mkdir(parents=True)
             for number in range(count // 4):
-                drawn.picture(name, draw).save(folder / split / name / f"{number}.png")
+                shapes.draw_image(name, draw).save(folder / split / name / f"{number}.png")
 
 
 def reviews(folder: Path) -> None:
@@ -54,30 +61,36 @@ def scenes(folder: Path) -> None:
     for side, count in (("trainval", 14), ("test", 4)):
         names = [f"{side}{number}" for number in range(count)]
         for name in names:
-            picture, things = drawn_scenes.scene(draw)
-            picture.save(folder / "JPEGImages" / f"{name}.jpg")
-            (folder / "Annotations" / f"{name}.xml").write_text(drawn_scenes.annotation(name, things))
+            image, objects = drawn_scenes.draw_scene(draw)
+            image.save(folder / "JPEGImages" / f"{name}.jpg")
+            (folder / "Annotations" / f"{name}.xml").write_text(drawn_scenes.to_xml(name, objects))
         (folder / "ImageSets/Main" / f"{side}.txt").write_text("\n".join(names))
 
 
 # Of each task: who makes its data, and the options of its training.
 TASKS = {
     "mnist-mlp": (digits, "--hidden 16 --batch-size 8 --epochs 10"),
-    "cifar10-skip": (pictures, "--white 4 --channels 4 8 8 --small-share 0.4 --batch-size 16 --epochs 3"),
-    "mnist-autoencoder": (digits, "--channels 4 8 8 --code 16 --labelled 60 --trees 8 --batch-size 32 --epochs 3"),
+    "cifar10-skip": (
+        pictures,
+        "--whitening-filters 4 --channels 4 8 8 --low-res-epochs 0.4 --batch-size 16 --epochs 3",
+    ),
+    "mnist-autoencoder": (
+        digits,
+        "--channels 4 8 8 --latent-dim 16 --n-labelled 60 --n-trees 8 --batch-size 32 --epochs 3",
+    ),
     "imdb-textcnn": (
         reviews,
-        "--least 1 --length 40 --vector 8 --filters 8 --vector-epochs 1 --batch-size 16 --epochs 6",
+        "--min-count 1 --max-length 40 --embedding-dim 8 --filters 8 --embedding-epochs 1 --batch-size 16 --epochs 6",
     ),
     "voc-faster-rcnn": (
         scenes,
-        "--backbone small --min-size 60 --max-size 80 --anchors 16 22 --proposals 16 --regions 8 --batch-size 3 "
-        "--epochs 3",
+        "--backbone small --min-size 60 --max-size 80 --anchors 16 22 --rpn-post-nms-top-n 16 "
+        "--roi-batch-size 8 --batch-size 3 --epochs 3",
     ),
 }
 
 
 def without_plots(argv: list[str]) -> int:
     """A command whose training draws no plots: they would take half of the time, and nothing of them is resumed."""
-    train.draw = lambda *args: None
+    runner.draw_plots = lambda *args: None
     return run_command(argv)

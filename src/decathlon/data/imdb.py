@@ -1,33 +1,56 @@
 """IMDB: 50,000 film reviews, positive or negative, and 50,000 without a label (Maas et al. 2011, ACL).
 
 The tree `aclImdb/{train,test}/<class>/*.txt`, with `train/unsup` for the unlabelled ones. A user's own texts: such a
-tree with any classes, or a CSV or JSON-lines file with the columns `text` and `label`.
+tree with any classes, or tables with a column of texts and one of labels (`io/text_tables.py`).
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
+import html
 import re
-import sys
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 
-from decathlon import writing
-from decathlon.data import Source, Split, composed, files, hold_out, say
-from decathlon.data.download import fetch, md5
+from decathlon.data.base import Source, Split
+from decathlon.data.divide import (
+    Contents,
+    drop_copies,
+    hold_out,
+    hold_out_blocks,
+    hold_out_indices,
+    warn_contradictions,
+)
+from decathlon.data.io import archives, atomic, files, text_tables
+from decathlon.data.io.download import fetch, md5
+from decathlon.data.io.listing import (
+    choose_splits,
+    clean_name,
+    find_splits,
+    has_suffix,
+    list_folder,
+    raise_errors,
+    similar_names,
+)
+from decathlon.data.io.text_tables import TABLE_SUFFIXES, Row, decode_text, read_reviews
+from decathlon.data.read_options import ReadOptions
+from decathlon.data.synthetic import reviews as composed
+from decathlon.messages import say, some, warn
 
 URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 LABELLED = 25_000  # reviews in each split of the official release
-JSON = (".jsonl", ".ndjson")
-NEITHER = (type(None), list, dict)  # what is no text and no label
-DIVIDED = b"by class"  # part of a cache's key: what is cached of texts that were divided otherwise is none of these
-UNPACKED = (1 << 30, 200_000)  # bytes and files that its archive may have: about twice as many as it has
+UNLABELLED = "unsup"  # the folder of texts without a label
+OWN_VERSION = "own-1"  # of a user's own texts as they are read and divided, for caches: raise it when that changes
+S = TypeVar("S", bound=Split)
+CLEANING = b"2"  # part of a cache's key: raise it when `clean` changes
+QUOTES = str.maketrans("’‘“”", "''\"\"")  # typographic quotes: don’t and don't are one word
+MAX_UNPACKED = (1 << 30, 200_000)  # bytes and files that its archive may have: about twice as many as it has
 
 
 @dataclass(frozen=True)
@@ -38,9 +61,10 @@ class Texts:
         name: The copy, as results name it.
         classes: Names of the labels.
         train, test: Texts.
-        train_labels, test_labels: Their labels, places in `classes`.
-        unlabelled: Texts without a label, from the training side; may be empty.
+        train_labels, test_labels: Their labels, indices into `classes`.
+        unlabelled: Texts without a label, from the training split; may be empty.
         key: Hash of the source and its division, for caches.
+        n_validation: How many of `train`, the last ones, are the user's own validation split.
     """
 
     name: str
@@ -51,6 +75,7 @@ class Texts:
     test_labels: list[int]
     unlabelled: list[str]
     key: str
+    n_validation: int = 0
 
 
 def load(source: Source) -> Texts:
@@ -64,15 +89,17 @@ def load(source: Source) -> Texts:
     if source.kind == "own":
         assert source.path is not None
         name = f"own:{source.path.resolve().name}"
-        return tree(source.path, name) if source.path.is_dir() else table(source.path, name)
+        if source.path.is_dir() and not has_tables(source.path):
+            return read_tree(source.path, name, own=True)
+        return read_table(source.path, name, source.options)
     if source.kind == "sample":
-        return tree(composed.reviews(source.folder / "sample" / f"imdb-{composed.VERSION}"), "imdb-sample")
-    found = tree(official(source), "imdb")
-    whole = len(found.train) == len(found.test) == LABELLED
-    return found if whole else Texts(**{**vars(found), "name": f"imdb-{len(found.train) + len(found.test)}"})
+        return read_tree(composed.write_reviews(source.folder / "sample" / f"imdb-{composed.VERSION}"), "imdb-sample")
+    texts = read_tree(find_official(source), "imdb")
+    whole = len(texts.train) == len(texts.test) == LABELLED
+    return texts if whole else Texts(**{**vars(texts), "name": f"imdb-{len(texts.train) + len(texts.test)}"})
 
 
-def official(source: Source) -> Path:
+def find_official(source: Source) -> Path:
     """The folder aclImdb, downloaded and unpacked where it is missing."""
     folder = source.folder / "aclImdb"
     if (folder / "train").is_dir() and (folder / "test").is_dir():
@@ -88,152 +115,282 @@ def official(source: Source) -> Path:
         except ConnectionError as error:
             raise ConnectionError(f"{error}; or unpack it to {folder}; or use --data sample") from None
     say(f"unpacking {archive}")
-    with writing.told(folder), writing.scratch(folder) as part:
-        files.unpack(archive, part, lambda name: name, *UNPACKED)
+    with atomic.naming_errors(folder), atomic.temporary_path(folder) as part:
+        archives.unpack(archive, part, lambda name: name, *MAX_UNPACKED)
         if not (part / "aclImdb").is_dir():
             raise ValueError(f"{archive} holds no folder aclImdb; delete it and run again")
-        writing.settle(part / "aclImdb", folder)
+        atomic.replace_path(part / "aclImdb", folder)
     return folder
 
 
-def tree(folder: Path, name: str) -> Texts:
+# --- Trees ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Texts of one split, with their labels and the names by which messages call them."""
+
+    texts: list[str]
+    labels: list[int]
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def read_tree(folder: Path, name: str, own: bool = False) -> Texts:
     """Read `<split>/<class>/*.txt`; without a test folder a tenth of the training texts becomes the test split.
 
+    Args:
+        folder: The tree.
+        name: Of the copy.
+        own: Whether it is a user's own, in which copies of one text are kept in one split.
+
     Raises:
-        ValueError: A class folder is missing or empty, or a file is not UTF-8: names it.
+        ValueError: A class folder is missing or empty, or files are not UTF-8: names them.
     """
-    top = folder / "train" if (folder / "train").is_dir() else folder
-    classes = sorted(path.name for path in top.iterdir() if path.is_dir() and path.name != "unsup")
-    files.class_names(classes, top)
+    tops = find_splits(folder, lambda path: bool(list_folder(path)[1])) or {"train": folder}
+    top = tops["train"]
+    folders = [path.name for path in list_folder(top)[1] if path.name != UNLABELLED]
+    classes = [clean_name(folder_name) for folder_name in folders] if own else folders
+    files.check_class_names(classes, top)
     if len(classes) < 2:
-        raise ValueError(f"{top} must hold a folder of .txt files for each class; it holds {classes or 'none'}")
-    digest = hashlib.sha256()
-    train, labels = _classes(top, classes, digest)
-    if (folder / "test").is_dir():
-        test, test_labels = _classes(folder / "test", classes, digest)
-    else:
-        train, labels, test, test_labels = _divide(train, labels)
-        digest.update(DIVIDED)
-    unlabelled = _folder(top / "unsup", digest) if (top / "unsup").is_dir() else []
-    return Texts(name, classes, train, labels, test, test_labels, unlabelled, digest.hexdigest()[:16])
+        raise ValueError(f"{top} must hold a folder of .txt files for each class; it holds {folders or 'none'}")
+    if len(set(classes)) < len(classes):
+        raise ValueError(f"{top} holds two folders {next(n for n in classes if classes.count(n) > 1)!r}: keep one")
+    digest = hashlib.sha256((OWN_VERSION if own else "").encode() + CLEANING)
+    sides = {side: _read_classes(tops[side], folders, digest, top, own) for side in tops}
+    unlabelled = _read_folder(top / UNLABELLED, digest, own)[0] if (top / UNLABELLED).is_dir() else []
+    if not own and "test" in sides:
+        return _without_check(name, classes, sides, unlabelled, digest)
+    if unused := [path.name for path in list_folder(folder)[1] if path not in tops.values()] if top != folder else []:
+        warn(f"{folder}: ignored {some(unused)}: splits are train, val and test")
+    return _divide(name, classes, sides, unlabelled, digest.hexdigest()[:16], folder)
 
 
-def _classes(folder: Path, classes: list[str], digest: hashlib._Hash) -> tuple[list[str], list[int]]:
-    texts, labels = [], []
+def _without_check(
+    name: str, classes: list[str], sides: dict[str, LabelledTexts], unlabelled: list[str], digest: hashlib._Hash
+) -> Texts:
+    """The official texts and the sample, as they are divided."""
+    train, test = sides["train"], sides["test"]
+    return Texts(
+        *(name, classes, train.texts, train.labels, test.texts, test.labels, unlabelled, digest.hexdigest()[:16])
+    )
+
+
+def _read_classes(folder: Path, classes: list[str], digest: hashlib._Hash, train: Path, own: bool) -> LabelledTexts:
+    labelled = LabelledTexts([], [], [])
+    here = [path.name for path in list_folder(folder)[1] if path.name != UNLABELLED]
+    for name in sorted(set(here) ^ set(classes)):
+        if name in classes:
+            raise ValueError(f"{folder} has no folder {name!r}, but the training split has")
+        raise ValueError(f"{train} has no folder {name!r}, but {folder} has: both need the same classes")
+    errors = list[Exception]()
     for number, name in enumerate(classes):
-        if not (folder / name).is_dir():
-            raise ValueError(f"{folder} has no folder {name!r}, but the training side has")
-        found = _folder(folder / name, digest)
-        if not found:
+        try:
+            texts, names = _read_folder(folder / name, digest, own)
+        except ValueError as error:
+            errors.append(error)
+            continue
+        if not texts:
             raise ValueError(f"{folder / name} holds no .txt file")
-        texts += found
-        labels += [number] * len(found)
-    return texts, labels
+        labelled.texts.extend(texts)
+        labelled.labels.extend([number] * len(texts))
+        labelled.names.extend(names)
+    raise_errors(errors, folder)
+    return labelled
 
 
-def _folder(folder: Path, digest: hashlib._Hash) -> list[str]:
-    texts = []
-    for path in sorted(folder.glob("*.txt")):
-        content = files.content(path)
+def _read_folder(folder: Path, digest: hashlib._Hash, own: bool) -> tuple[list[str], list[str]]:
+    """The texts of a folder and the names of their files; of a user's own, empty ones are left out."""
+    texts, names, empty, errors = list[str](), list[str](), list[str](), list[Exception]()
+    listed, folders = list_folder(folder)
+    paths = [path for path in listed if has_suffix(path, (".txt",))]
+    for path in paths:
+        try:
+            content = files.read_bytes(path)
+            text = clean_text(decode_text(content, path))
+        except ValueError as error:
+            errors.append(error)
+            continue
         digest.update(content)
-        texts.append(clean(decode(content, path)))
+        if own and not text:
+            empty.append(path.name)
+            continue
+        texts.append(text)
+        names.append(f"{folder.name}/{path.name}")
+    raise_errors(errors, folder)
     digest.update(f"{folder.name} {len(texts)}".encode())
-    return texts
+    if empty:
+        warn(f"{folder}: {len(empty):,} empty files are left out ({some(empty)})")
+    if own and (others := [path.name for path in [*listed, *folders] if path not in paths]):
+        warn(f"{folder}: ignored {len(others):,} which are no .txt files: {some(others)}")
+    return texts, names
 
 
-def table(path: Path, name: str) -> Texts:
-    """Read a CSV or JSON-lines file with the columns text and label; a tenth of it becomes the test split.
+# --- Tables -----------------------------------------------------------------------------------------------------------
+
+
+def has_tables(folder: Path) -> bool:
+    """Whether a folder holds tables of texts and no folders of classes."""
+    listed, folders = list_folder(folder)
+    return not folders and any(has_suffix(path, TABLE_SUFFIXES) for path in listed)
+
+
+def read_table(path: Path, name: str, options: ReadOptions) -> Texts:
+    """Read a CSV or JSON file, or a folder with one for each split; without a test split a tenth becomes it.
+
+    Labels are stripped. Rows without a label or a text are left out and counted.
 
     Raises:
-        ValueError: The columns are not there (says which are), or a line is damaged.
+        ValueError: The columns are not there (says which are), or a line cannot be read for certain: names it.
     """
-    content = files.content(path)
-    rows = _rows(content, path, ("text", "label"))
-    classes = sorted({str(row["label"]) for row in rows})
-    files.class_names(classes, path)
+    columns = options.text_column or "text", options.label_column or "label"
+    paths = {"train": path}
+    if path.is_dir():
+        tables = [file for file in list_folder(path)[0] if has_suffix(file, TABLE_SUFFIXES)]
+        paths = choose_splits(tables, path)
+        if not paths and len(tables) > 1:
+            listed = some(table.name for table in tables)
+            raise ValueError(f"{path} holds several tables ({listed}), none called train: name one as --data FILE")
+        paths = paths or {"train": tables[0]}
+        if spare := [table.name for table in tables if table not in paths.values()]:
+            warn(f"{path}: ignored {some(spare)}: splits are train, val and test")
+    rows = {
+        side: _labelled_rows(file, text_tables.read_table(file, columns, ("--text-column", "--label-column")), columns)
+        for side, file in paths.items()
+    }
+    classes = sorted({label for _, label, _ in rows["train"]})
+    files.check_class_names(classes, path)
     if len(classes) < 2:
-        raise ValueError(f"{path} has one label only, {classes[0]!r}")
-    places = {label: place for place, label in enumerate(classes)}
-    labels = [places[str(row["label"])] for row in rows]
-    texts = [clean(str(row["text"])) for row in rows]
-    train, train_labels, test, test_labels = _divide(texts, labels)
-    key = hashlib.sha256(content + DIVIDED).hexdigest()[:16]
-    return Texts(name, classes, train, train_labels, test, test_labels, [], key)
+        held = f"one label only, {classes[0]!r}" if classes else "no row with a text and a label"
+        raise ValueError(f"{path} has {held}")
+    labels = [label for _, label, _ in rows["train"]]
+    if len(classes) > max(20, len(labels) // 2):
+        warn(f"{path} has {len(classes):,} labels for {len(labels):,} texts: is {columns[1]!r} their column?")
+    _warn_labels(labels, path)
+    sides, numbers = {}, {label: number for number, label in enumerate(classes)}
+    for side, of_side in rows.items():
+        if unknown := [f"{label!r} ({where})" for _, label, where in of_side if label not in numbers]:
+            raise ValueError(f"{paths[side]} has the label {unknown[0]}, which the training split has not")
+        texts, names = [text for text, _, _ in of_side], [where for _, _, where in of_side]
+        sides[side] = LabelledTexts(texts, [numbers[label] for _, label, _ in of_side], names)
+    content = b"".join(files.read_bytes(file) for file in paths.values())
+    key = hashlib.sha256(repr((OWN_VERSION, columns, list(paths))).encode() + CLEANING + content).hexdigest()[:16]
+    return _divide(name, classes, sides, [], key, path)
 
 
-def _rows(content: bytes, path: Path, wanted: tuple[str, ...]) -> list[Any]:
-    """The rows of a CSV file, or the lines of JSON lines, each with all the columns that are wanted.
-
-    Only a line feed ends a line of JSON. What spreadsheets put before the first column's name is dropped.
-    """
-    text = decode(content, path).removeprefix("\ufeff")
-    csv.field_size_limit(sys.maxsize)
-    try:
-        if path.suffix in JSON:
-            rows = [files.from_json(line) for line in text.split("\n") if line.strip()]
+def _labelled_rows(path: Path, rows: list[Row], columns: tuple[str, str]) -> list[tuple[str, str, str]]:
+    """Cleaned text, label and place of each row that has both; says how many have not."""
+    kept, without = list[tuple[str, str, str]](), {column: list[int]() for column in columns}
+    respelled: Counter[str] = Counter()
+    for line, (text, label) in rows:
+        cleaned, name = clean_text(text or ""), clean_name(label or "")
+        if not name:
+            without[columns[1]].append(line)
+        elif not cleaned:
+            without[columns[0]].append(line)
         else:
-            rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    except (ValueError, csv.Error) as error:
-        kind = "JSON" if path.suffix in JSON else "CSV"
-        raise ValueError(f"{path} has a line that is no {kind}: {error}") from None
-    if not rows:
-        raise ValueError(f"{path} holds no rows")
-    columns = list(rows[0]) if isinstance(rows[0], dict) else []
-    if not set(wanted) <= set(columns):
-        one = f"only {columns[0]!r} (commas separate columns)" if len(columns) == 1 else ", ".join(map(str, columns))
-        those = f"columns {' and '.join(wanted)}" if len(wanted) > 1 else f"column {wanted[0]}"
-        raise ValueError(f"{path} needs the {those}; it has {one or 'none'}")
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict) or any(isinstance(row.get(key), NEITHER) for key in wanted):
-            raise ValueError(f"{path}: row {number + 1} has no {' or no '.join(wanted)}")
-    return rows
+            kept.append((cleaned, name, f"line {line}"))
+            respelled[f"{label!r} as {name!r}"] += label != name
+    for column, lines in without.items():
+        if lines:
+            numbers = some(lines)
+            warn(f"{path}: {len(lines):,} of {len(rows):,} rows have no {column} and are left out (lines {numbers})")
+    if number := respelled.total():
+        spellings = some(spelling for spelling, count in respelled.items() if count)
+        warn(f"{path}: blanks were taken off {number:,} labels ({spellings})")
+    return kept
 
 
-def _divide(texts: list[str], labels: list[int]) -> tuple[list[str], list[int], list[str], list[int]]:
-    """Put a tenth of each class aside as the test split, by a fixed draw."""
-    numbers = Split(torch.arange(len(texts)), torch.tensor(labels))
-    train, test = (part.inputs.tolist() for part in hold_out(numbers, 10, by_class=True))
-    return [texts[i] for i in train], [labels[i] for i in train], [texts[i] for i in test], [labels[i] for i in test]
+def _warn_labels(labels: list[str], path: Path) -> None:
+    counts = Counter(labels)
+    for remark in similar_names(sorted(counts)):
+        warn(f"{path}: the labels {remark}")
+    if single := sorted(label for label, count in counts.items() if count == 1):
+        warn(f"{path}: {len(single):,} labels have one text only ({some(map(repr, single))})")
 
 
-def decode(content: bytes, path: Path) -> str:
-    """Bytes as UTF-8 text. Raises ValueError, naming the file and the place, where they are not."""
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: byte {error.start}; save it as UTF-8") from None
+# --- Division ---------------------------------------------------------------------------------------------------------
 
 
-def clean(text: str) -> str:
-    """Text without the line breaks of HTML, with single spaces, and with ? for halves of characters."""
+def _divide(
+    name: str, classes: list[str], sides: dict[str, LabelledTexts], unlabelled: list[str], key: str, where: Path
+) -> Texts:
+    """A user's own texts: no text is in two splits, and without a test split a tenth of each class is put aside."""
+    if len(set(classes)) == len(classes):
+        for remark in similar_names(classes) if where.is_dir() and not has_tables(where) else ():
+            warn(f"{where}: the classes {remark}")
+    contents = {side: Contents(labelled.texts, labelled.names) for side, labelled in sides.items()}
+    for side, labelled in sides.items():
+        warn_contradictions(contents[side], labelled.labels, classes, where, "texts")
+    indices = {
+        side: Split(torch.arange(len(labelled)), torch.tensor(labelled.labels)) for side, labelled in sides.items()
+    }
+    kept, contents = drop_copies(indices, contents, where, "texts")
+    if "test" not in kept and "val" in kept:
+        warn(f"{where} has no test split: its validation split is used as such, validation is held out of training")
+        kept["test"], sides["test"] = kept.pop("val"), sides["val"]
+
+    def select(side: str, chosen: list[int]) -> tuple[list[str], list[int]]:
+        return [sides[side].texts[i] for i in chosen], [sides[side].labels[i] for i in chosen]
+
+    train = kept["train"].inputs
+    if "test" in kept:
+        test, test_labels = select("test", kept["test"].inputs.tolist())
+    else:
+        train, held = hold_out_indices(kept["train"], 10, True, contents["train"])
+        test, test_labels = select("train", held.tolist())
+    texts, labels = select("train", train.tolist())
+    if len(texts) < 2 or not test:
+        raise ValueError(f"{where} holds too few texts to train on and to measure with: {len(texts) + len(test)}")
+    validation, validation_labels = select("val", kept["val"].inputs.tolist()) if "val" in kept else ([], [])
+    return Texts(
+        *(name, classes, texts + validation, labels + validation_labels, test, test_labels, unlabelled, key),
+        n_validation=len(validation),
+    )
+
+
+def divide_training(texts: Texts, split: S, source: Source) -> tuple[S, S]:
+    """Training and validation: of a user's own texts their own validation split, or a twelfth of each class.
+
+    Args:
+        texts: As read.
+        split: The examples made of `texts.train`, in its order.
+        source: Where the texts come from.
+    """
+    if source.kind != "own":
+        return hold_out_blocks(split)
+    if count := texts.n_validation:
+        return split[: len(split) - count], split[len(split) - count :]
+    return hold_out(split, by_class=True, contents=Contents(texts.train, texts.train))
+
+
+def clean_text(text: str) -> str:
+    """Text without HTML's entities and line breaks, with plain quotes, single spaces, and ? for lone surrogates.
+
+    Its characters are composed (NFC): an é is one character however it was typed.
+    """
     whole = text.encode(errors="replace").decode()  # JSON and arguments can hold them, tokenizers cannot
-    return " ".join(re.sub(r"<br\s*/?>", " ", whole).split())
+    whole = re.sub(r"<\s*br\s*/?\s*>", " ", html.unescape(whole), flags=re.IGNORECASE)
+    return " ".join(unicodedata.normalize("NFC", whole.translate(QUOTES)).split())
 
 
-def lines(given: str) -> list[str]:
-    """The reviews that one argument of `predict` names: - is standard input and a file holds one a line, else a text.
+def add_unlabelled(texts: Texts, path: Path) -> Texts:
+    """The same texts with those of a file added to the unlabelled: one a line, or the column `text` of a table.
 
-    Of CSV and JSON lines it is the column `text`.
+    Labelled texts, in training or test, are left out, and this is reported.
 
     Raises:
-        ValueError: There is no review in it, it is a folder, or a file is not UTF-8.
-        FileNotFoundError: One word that ends as a text file's name does, and no such file.
+        FileNotFoundError: There is no such file.
+        ValueError: It is not UTF-8, has no column `text`, or holds no text.
     """
-    if given == "-":
-        found = sys.stdin.read().splitlines()
-    elif len(given) < 256 and (path := Path(given)).is_file():
-        content = files.content(path)
-        if path.suffix in (".csv", *JSON):
-            found = [str(row["text"]) for row in _rows(content, path, ("text",))]
-        else:
-            found = decode(content, path).splitlines()
-    elif 0 < len(given) < 256 and Path(given).is_dir():
-        raise ValueError(f"{given} is a folder: name its files")
-    elif len(given.split()) == 1 and given.lower().endswith((".txt", ".csv", ".tsv", ".md")):
-        raise FileNotFoundError(f"there is no file {given}")  # mistyped: no review is written so
-    else:
-        found = [given]
-    found = [line for line in found if line.strip()]
-    if not found:
-        raise ValueError(f"{given!r} holds no review")
-    return found
+    if not path.is_file():
+        raise FileNotFoundError(f"--unlabelled {path}: there is no such file")
+    cleaned = [clean_text(text) for text in read_reviews(str(path))]
+    labelled = {*texts.train, *texts.test}
+    more = [text for text in cleaned if text not in labelled]
+    if count := len(cleaned) - len(more):
+        warn(f"{path}: {count:,} of {len(cleaned):,} texts are among the labelled ones, and are left out")
+    key = hashlib.sha256(f"{texts.key} {files.sha256(path)}".encode()).hexdigest()[:16]
+    return replace(texts, unlabelled=[*texts.unlabelled, *more], key=key)

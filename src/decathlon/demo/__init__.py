@@ -1,4 +1,4 @@
-"""The browser demo: one page on which every task answers. `decathlon demo` starts it, `docs/demo.md` describes it.
+"""The browser demo: a page on which to try every task. `decathlon demo` starts it, `docs/demo.md` describes it.
 
-`page` and `server` need Gradio (extra `[demo]`); the other modules, which turn an input into what a tab shows, do not.
+`page` and `server` need Gradio (extra `[demo]`); the other modules, which compute a tab's output, do not.
 """

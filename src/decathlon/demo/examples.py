@@ -1,4 +1,4 @@
-"""To click: drawn or written by the project, or pictures that come with scikit-learn; none is from a data set."""
+"""Example inputs: drawn or written by the project, or photos anyone may use; none is from a data set of the tasks."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from decathlon.data import drawn, drawn_pets, drawn_scenes
+from decathlon.data.synthetic import pets, shapes
 
 CREDIT = (
-    "Drawn by the package; the temple (by danielbuechele) and the flower (by vultilion) are photos under CC BY 2.0 "
-    "that come with scikit-learn."
+    "The astronaut (NASA, public domain) and the cat (Stéfan van der Walt, CC0) are photos of scikit-image; the temple "
+    "(danielbuechele) and the flower (vultilion), both CC BY 2.0, come with scikit-learn. The package draws the rest."
 )
 REVIEWS = [
     "The plot was not bad at all, and the music was really moving. I would watch it again tomorrow.",
@@ -20,40 +20,40 @@ REVIEWS = [
     "I expected a dull costume drama. It turned out to be the funniest film of the year, and a warm one, too.",
     "Beautiful pictures, wonderful actors, and still I was bored: the script has no idea where it wants to go.",
 ]
-# The drawings, by the seed that makes them. Networks that learned from photos fail on many a drawing: these things are
-# ones that `cifar10-skip` names right, these pets ones that `pets-unet` finds, and the page says so.
-THINGS = {"ship": 11, "airplane": 7, "truck": 11, "cat": 6}
+# Seeds of the drawings. Networks trained on photos fail on many drawings: these objects are ones that `cifar10-skip`
+# classifies correctly, these pets ones that `pets-unet` finds, and the page says so.
+OBJECTS = {"ship": 11, "airplane": 7, "truck": 11, "cat": 6}
 PETS = (("dog", 14), ("cat", 14), ("dog", 39), ("cat", 0))
-SCENES = (11, 40, 45)
-PHOTOS = {"temple": "china.jpg", "flower": "flower.jpg"}
+SCIKIT_LEARN = {"temple": "china.jpg", "flower": "flower.jpg"}
+PHOTOS = Path(__file__).with_name("photos")
 
 
-def pictures(folder: Path) -> dict[str, list[str]]:
-    """Write the examples of the tabs that take a photo into a folder.
+def write_images(folder: Path) -> dict[str, list[str]]:
+    """Write the examples of the tabs that take an image into a folder.
 
     Returns:
-        Of each tab, the paths.
+        For each tab, the paths.
     """
-    photos = [(name, Image.fromarray(load_sample_image(file))) for name, file in PHOTOS.items()]
-    made = {
-        "things": [(name, enlarged(drawn.picture(name, seeded(seed)), 10)) for name, seed in THINGS.items()],
-        "pets": [(f"{name}-{seed}", enlarged(drawn_pets.picture(name, seeded(seed))[0], 3)) for name, seed in PETS],
-        "boxes": [(f"scene-{seed}", enlarged(drawn_scenes.scene(seeded(seed))[0], 4)) for seed in SCENES],
+    photos = [(name, Image.fromarray(load_sample_image(file))) for name, file in SCIKIT_LEARN.items()]
+    own: dict[str, list[tuple[str, Image.Image]]] = {
+        "objects": [(name, enlarge(shapes.draw_image(name, make_rng(seed)), 10)) for name, seed in OBJECTS.items()],
+        "pets": [(f"{name}-{seed}", enlarge(pets.draw_pet(name, make_rng(seed))[0], 3)) for name, seed in PETS],
+        "boxes": [(name, Image.open(PHOTOS / f"{name}.jpg", formats=["JPEG"])) for name in ("astronaut", "chelsea")],
     }
-    found: dict[str, list[str]] = {}
-    for tab, drawings in made.items():
-        for name, image in [*drawings, *photos]:
+    paths: dict[str, list[str]] = {}
+    for tab, images in own.items():
+        for name, image in [*images, *photos]:
             path = folder / f"{tab}-{name}.png"
             image.save(path)
-            found.setdefault(tab, []).append(str(path))
-    return found
+            paths.setdefault(tab, []).append(str(path))
+    return paths
 
 
-def seeded(seed: int) -> np.random.Generator:
-    """Random numbers for one drawing."""
+def make_rng(seed: int) -> np.random.Generator:
+    """A random generator for one drawing."""
     return np.random.default_rng(seed)
 
 
-def enlarged(image: Image.Image, times: int) -> Image.Image:
-    """A small drawing, smoothly enlarged."""
-    return image.resize((image.width * times, image.height * times), Image.Resampling.BICUBIC)
+def enlarge(image: Image.Image, factor: int) -> Image.Image:
+    """Enlarge a small drawing smoothly."""
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)

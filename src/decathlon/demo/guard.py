@@ -1,7 +1,12 @@
-"""What stands before the demo's server: only what the page needs passes, and only in sizes that do no harm.
+"""ASGI middleware before the demo's server: lets pass only the requests that the page makes, up to a size limit each.
 
-Gradio's server can do more than this page asks of it: fetch addresses, serve files, run functions by name, show its
-documentation. All of that is answered with 404 here, before it gets there.
+Gradio's server can do more than this page needs: fetch URLs, serve files, call functions by name, show its API docs.
+All of that gets a 404 here, before it reaches Gradio.
+
+Why not Starlette's middleware: none allows only listed paths, sets a deadline for receiving a body, or checks its
+content, for which it must be read here anyway. Two could do a part: RequestBodyLimitMiddleware limits the size, and
+TrustedHostMiddleware checks the Host header. But Gradio admits Starlette 1.0.1, which lacks the first, and whose second
+cuts the name at the first colon, which breaks `[::1]:7860`.
 """
 
 from __future__ import annotations
@@ -18,21 +23,21 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
-Fits = Callable[[dict[str, Any]], bool]  # whether an event is one that the page may send
+IsPageEvent = Callable[[dict[str, Any]], bool]  # whether an event is one that the page may send
 
-FILE = "/gradio_api/file="
-UPLOAD = "/gradio_api/upload"
-JOIN = "/gradio_api/queue/join"
-# What the page asks for, and nothing else.
-READ = re.compile(
+FILE_PREFIX = "/gradio_api/file="
+UPLOAD_PATH = "/gradio_api/upload"
+JOIN_PATH = "/gradio_api/queue/join"
+# The paths that the page reads.
+READ_PATHS = re.compile(
     r"/|/config/?|/theme\.css|/favicon\.ico|/manifest\.json|/(assets|static|svelte)/[\w./@-]+"
     r"|/gradio_api/(startup-events|upload_progress|queue/data|heartbeat/\w+)|/gradio_api/file=.+"
 )
-# The most bytes that may be sent to each address.
-WRITE = {UPLOAD: 13 * 2**20, JOIN: 2**19, "/gradio_api/cancel": 2**12, "/gradio_api/reset": 2**12}
-AT_ONCE = 32  # uploads that are being received: more would fill the memory
-SECONDS = 60  # within which a request has to be sent whole
-# A page that asks for nothing from elsewhere, whatever a library may try; Gradio writes scripts and styles into it.
+# The paths that the page posts to, with the maximum size of a body in bytes.
+MAX_BODY_BYTES = {UPLOAD_PATH: 13 * 2**20, JOIN_PATH: 2**19, "/gradio_api/cancel": 2**12, "/gradio_api/reset": 2**12}
+MAX_CONCURRENT_UPLOADS = 32  # more would fill the memory
+BODY_TIMEOUT = 60  # seconds to receive a body
+# The page loads nothing from other hosts, whatever a library may try; Gradio needs inline scripts and styles.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
@@ -45,137 +50,136 @@ HEADERS = [
 ]
 
 
-class Refused(Exception):
-    """A request that does not pass: its status and one line for whoever sent it."""
+class Refusal(Exception):
+    """A request is refused with this status and one line of text."""
 
     def __init__(self, status: int, line: str) -> None:
         super().__init__(line)
         self.status, self.line = status, line
 
 
-def guarded(app: App, folder: Path, hosts: frozenset[str] | None, fits: Fits) -> App:
+def add_guard(app: App, folder: Path, hosts: frozenset[str] | None, is_page_event: IsPageEvent) -> App:
     """Put the guard before an ASGI application.
 
     Args:
         app: The application.
         folder: The only folder from which files may be read back.
-        hosts: Names by which the server may be called, against pages elsewhere that pretend to be it (DNS rebinding);
-            None for any.
-        fits: Tells whether an event is one that the page may send.
+        hosts: Allowed values of the Host header, against DNS rebinding; None for any.
+        is_page_event: Tells whether an event is one that the page may send.
     """
-    receiving = 0
+    active_uploads = 0
 
-    async def whole(scope: Message, receive: Receive) -> Receive:
-        """What a request sends, unless it is one too many, too large, or too slow."""
-        nonlocal receiving
-        if scope["path"] == UPLOAD and receiving >= AT_ONCE:
-            raise Refused(503, "too many pictures are being sent: try again in a moment")
-        receiving += scope["path"] == UPLOAD
+    async def receive_body(scope: Message, receive: Receive) -> Receive:
+        """Read and check the body of a request; Refusal if too many are being sent, or it is too large or too slow."""
+        nonlocal active_uploads
+        if scope["path"] == UPLOAD_PATH and active_uploads >= MAX_CONCURRENT_UPLOADS:
+            raise Refusal(503, "too many images are being sent: try again in a moment")
+        active_uploads += scope["path"] == UPLOAD_PATH
         try:
-            return await asyncio.wait_for(body(scope, receive, folder, fits), SECONDS)
+            return await asyncio.wait_for(read_body(scope, receive, folder, is_page_event), BODY_TIMEOUT)
         except asyncio.TimeoutError:
-            raise Refused(408, f"not all of it came within {SECONDS} seconds") from None
+            raise Refusal(408, f"the request was not received within {BODY_TIMEOUT} seconds") from None
         finally:
-            receiving -= scope["path"] == UPLOAD
+            active_uploads -= scope["path"] == UPLOAD_PATH
 
     async def handle(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await app(scope, receive, send)
-        if scope["type"] != "http":  # a websocket, which Gradio does not use any more
+        if scope["type"] != "http":  # a websocket, which Gradio no longer uses
             return await send({"type": "websocket.close", "code": 1008})
         try:
             check(scope, folder, hosts)
-            limited = await whole(scope, receive) if scope["method"] == "POST" else receive
-        except Refused as refused:
-            return await answer(send, refused)
-        await app(scope, limited, with_headers(send))
+            checked = await receive_body(scope, receive) if scope["method"] == "POST" else receive
+        except Refusal as refusal:
+            return await send_refusal(send, refusal)
+        await app(scope, checked, add_headers(send))
 
     return handle
 
 
 def check(scope: Message, folder: Path, hosts: frozenset[str] | None) -> None:
-    """Raise Refused unless a request is one of the page's."""
+    """Raise Refusal unless a request is one of the page's."""
     method, path = scope["method"], scope["path"]
     headers = dict(scope["headers"])
     host = re.sub(r":\d+$", "", headers.get(b"host", b"").decode("latin-1")).lower()
     if hosts is not None and host not in hosts:
-        raise Refused(421, "this server does not go by that name")
-    if method == "POST" and path in WRITE:
+        raise Refusal(421, "this server does not have that name")
+    if method == "POST" and path in MAX_BODY_BYTES:
         return
-    if method not in ("GET", "HEAD") or not READ.fullmatch(path) or ".." in path.split("/"):
-        raise Refused(404, "there is no such page")
-    if path.startswith(FILE) and not inside(path[len(FILE) :], folder):
-        raise Refused(403, "this file is none of the demo's")
+    if method not in ("GET", "HEAD") or not READ_PATHS.fullmatch(path) or ".." in path.split("/"):
+        raise Refusal(404, "there is no such page")
+    if path.startswith(FILE_PREFIX) and not is_inside(path[len(FILE_PREFIX) :], folder):
+        raise Refusal(403, "this file does not belong to the demo")
 
 
-def inside(path: str, folder: Path) -> bool:
-    """Whether a path, links followed, is a file in the folder."""
+def is_inside(path: str, folder: Path) -> bool:
+    """Whether a path, with links resolved, is a file in the folder."""
     try:
-        real = os.path.realpath(path, strict=True)
-    except (OSError, ValueError):  # it does not exist, or cannot: a zero byte in it
+        resolved = os.path.realpath(path, strict=True)
+    except (OSError, ValueError):  # no such file, or a null byte in the path
         return False
-    return Path(real).is_file() and Path(real).is_relative_to(os.path.realpath(folder))
+    return Path(resolved).is_file() and Path(resolved).is_relative_to(os.path.realpath(folder))
 
 
-async def body(scope: Message, receive: Receive, folder: Path, fits: Fits) -> Receive:
-    """Read what a request sends, up to its limit.
+async def read_body(scope: Message, receive: Receive, folder: Path, is_page_event: IsPageEvent) -> Receive:
+    """Read the body of a request up to its size limit.
 
     Returns:
-        What gives it to the application.
+        A `receive` that gives it to the application.
 
     Raises:
-        Refused: It is too much; or an event names a file that is none of the demo's.
+        Refusal: It is too large; or an event names a file that does not belong to the demo.
     """
-    most = WRITE[scope["path"]]
+    limit = MAX_BODY_BYTES[scope["path"]]
     length = dict(scope["headers"]).get(b"content-length", b"0")
-    if not length.isdigit() or int(length) > most:
-        raise Refused(413, f"too much at once: at most {most / 2**20:g} MB may be sent here")
+    if not length.isdigit() or int(length) > limit:
+        raise Refusal(413, f"the request is too large: at most {limit / 2**20:g} MB are accepted here")
     content = bytearray()
     more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Refused(400, "the connection ended too early")
+            raise Refusal(400, "the connection ended too early")
         content += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(content) > most:
-            raise Refused(413, f"too much at once: at most {most / 2**20:g} MB may be sent here")
-    if scope["path"] == JOIN:
-        checked_event(bytes(content), folder, fits)
-    waiting = [{"type": "http.request", "body": bytes(content), "more_body": False}]
+        if len(content) > limit:
+            raise Refusal(413, f"the request is too large: at most {limit / 2**20:g} MB are accepted here")
+    if scope["path"] == JOIN_PATH:
+        check_event(bytes(content), folder, is_page_event)
+    pending = [{"type": "http.request", "body": bytes(content), "more_body": False}]
 
-    async def give() -> Message:
-        return waiting.pop() if waiting else await receive()
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
 
-    return give
+    return replay
 
 
-def checked_event(content: bytes, folder: Path, fits: Fits) -> None:
-    """Raise Refused where an event is no JSON, none of the page's, or names a file that is not one of the demo's.
+def check_event(content: bytes, folder: Path, is_page_event: IsPageEvent) -> None:
+    """Raise Refusal if an event is not JSON, not one of the page's, or names a file outside the demo's folder.
 
-    Gradio would take a path of the server's for an upload when it is mounted, and fetch an address.
+    A mounted Gradio would accept any path on the server as an upload, and fetch URLs.
     """
     try:
         event = json.loads(content)
     except (ValueError, RecursionError):  # not UTF-8, not JSON, or nested without end
-        raise Refused(400, "this is no JSON") from None
-    waiting = [event]
-    while waiting:
-        value = waiting.pop()
+        raise Refusal(400, "this is not JSON") from None
+    values = [event]
+    while values:
+        value = values.pop()
         if isinstance(value, dict):
             path = value.get("path")
-            if "path" in value and not (isinstance(path, str) and inside(path, folder)):
-                raise Refused(400, "the picture is not there any more: send it again")
-            waiting += value.values()
+            if "path" in value and not (isinstance(path, str) and is_inside(path, folder)):
+                raise Refusal(400, "the image no longer exists: send it again")
+            values += value.values()
         elif isinstance(value, list):
-            waiting += value
-    known = isinstance(event, dict) and isinstance(event.get("data"), list) and type(event.get("fn_index")) is int
-    if not known or not isinstance(event.get("session_hash"), str) or not fits(event):
-        raise Refused(400, "this is no event of the page: load it again")
+            values += value
+    is_event = isinstance(event, dict) and isinstance(event.get("data"), list) and type(event.get("fn_index")) is int
+    if not is_event or not isinstance(event.get("session_hash"), str) or not is_page_event(event):
+        raise Refusal(400, "this is not an event of the page: reload it")
 
 
-def with_headers(send: Send) -> Send:
-    """Add the guard's headers to every answer."""
+def add_headers(send: Send) -> Send:
+    """Add the guard's headers to every response."""
 
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -185,11 +189,11 @@ def with_headers(send: Send) -> Send:
     return wrapped
 
 
-async def answer(send: Send, refused: Refused) -> None:
-    """One line of text."""
-    text = f"{refused.line}\n".encode()
+async def send_refusal(send: Send, refusal: Refusal) -> None:
+    """Answer with the status and line of a refusal."""
+    text = f"{refusal.line}\n".encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(text)).encode())]
-    # What was not read of the request would be taken for the next one.
+    # else the unread rest of the request would be read as the next one
     headers += [(b"connection", b"close"), *HEADERS]
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": text})

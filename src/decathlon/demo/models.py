@@ -1,4 +1,4 @@
-"""Networks that are loaded on first use and then stay: those that ship with the package, or the newest runs."""
+"""Networks, loaded on first use and then kept: the weights that ship with the package, or the newest runs."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from typing import Any, cast
 
 from sklearn.ensemble import RandomForestClassifier
 
-from decathlon import encoder, run
-from decathlon.finished import Loaded, find_run, load_run
-from decathlon.recipe import get_task
-from decathlon.report import percent
+from decathlon.data import embeddings
+from decathlon.data.base import DataInfo
+from decathlon.reporting.html import percent
+from decathlon.runs.folder import read_json
+from decathlon.runs.load import Loaded, find_run, load_run
+from decathlon.tasks.base import get_task
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that answers, and what is to be said of it.
+    """A loaded network and its description.
 
     Attributes:
         loaded: Task, network in evaluation mode, recipe and config.
-        told: What its weights were trained on and how well they do: one line for the page.
-        limit: The first thing that its card says they cannot do.
+        description: Training data and test metric: one line for the page.
+        limit: The first limitation on its card.
     """
 
     loaded: Loaded
-    told: str
+    description: str
     limit: str
 
     @property
@@ -38,43 +40,47 @@ class Network:
 
     @property
     def classes(self) -> list[str]:
-        """The names it gives."""
-        return cast("list[str]", self.loaded.config["meta"]["classes"])
+        """The names of the classes."""
+        return self.loaded.info.classes
 
     @property
-    def meta(self) -> dict[str, Any]:
-        """What it knows of its data."""
-        return cast("dict[str, Any]", self.loaded.config["meta"])
+    def info(self) -> DataInfo:
+        """The classes and other metadata of its training data."""
+        return self.loaded.info
 
     @cached_property
     def forest(self) -> RandomForestClassifier:
-        """The autoencoder's forest, grown once; it answers in one thread, since several wait for each other longer."""
+        """The autoencoder's forest, fitted once; it predicts in one thread, which is faster for single inputs."""
         from decathlon.tasks import mnist_autoencoder
 
-        grown = mnist_autoencoder.grow(self.model, cast(Any, self.loaded.recipe))
-        grown.n_jobs = 1
-        return grown
+        forest = mnist_autoencoder.fit_forest(self.model, cast(Any, self.loaded.recipe))
+        forest.n_jobs = 1
+        return forest
 
     @cached_property
-    def encoder(self) -> encoder.Encoder:
-        """The encoder that makes the vectors which `imdb-roberta` classifies.
+    def encoder(self) -> embeddings.Encoder:
+        """The encoder whose embeddings `imdb-roberta` classifies.
 
         Raises:
-            ValueError: The one at hand is not the one that the network was trained on.
+            ValueError: It is not the encoder that the network was trained with.
         """
         recipe: Any = self.loaded.recipe
-        found = encoder.find(recipe.encoder, recipe.length, recipe.layers, recipe.pooling, download=False)
-        if found.name != self.meta["encoder"]:
-            raise ValueError(f"imdb-roberta was trained on vectors of {self.meta['encoder']}, but here is {found.name}")
-        return found
+        encoder = embeddings.load_encoder(
+            recipe.encoder, recipe.max_length, recipe.layers, recipe.pooling, download=False
+        )
+        if encoder.name != self.info.encoder:
+            raise ValueError(
+                f"imdb-roberta was trained on embeddings of {self.info.encoder}, but the encoder here is {encoder.name}"
+            )
+        return encoder
 
 
 _networks: dict[str, Network] = {}
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
-def network(task_id: str) -> Network:
-    """The network of a task; the first call loads it, while others that want the same one wait.
+def get_network(task_id: str) -> Network:
+    """The network of a task; the first call loads it, while others for the same task wait.
 
     Raises:
         ValueError: There is none, or it is damaged; in one line.
@@ -83,43 +89,43 @@ def network(task_id: str) -> Network:
         with _locks[task_id]:
             if task_id not in _networks:
                 folder = find_run(task_id, None)
-                ready = Network(load_run(folder), *told(task_id, folder))
-                warmed(ready)
-                _networks[task_id] = ready
+                network = Network(load_run(folder), *describe(task_id, folder))
+                warm_up(network)
+                _networks[task_id] = network
     return _networks[task_id]
 
 
-def warmed(ready: Network) -> None:
-    """Make now what belongs to a network besides its weights, so that no two visitors make it at once."""
-    if ready.loaded.task.CARD.id == "mnist-autoencoder":
-        _ = ready.forest
-    if ready.loaded.task.CARD.id == "imdb-roberta":
-        _ = ready.encoder
+def warm_up(network: Network) -> None:
+    """Make the cached properties of a network now, so that no two visitors make them at once."""
+    if network.loaded.task.SPEC.id == "mnist-autoencoder":
+        _ = network.forest
+    if network.loaded.task.SPEC.id == "imdb-roberta":
+        _ = network.encoder
 
 
-def forget() -> None:
-    """Let go of all networks."""
+def unload_all() -> None:
+    """Unload all networks."""
     _networks.clear()
 
 
-def card(task_id: str, folder: Path | None = None) -> dict[str, Any]:
-    """What is known of the weights that answer: the card of those that ship, or else the run's summary.
+def read_card(task_id: str, folder: Path | None = None) -> dict[str, Any]:
+    """The card of the weights that ship, or else the run's summary.
 
     Raises:
         ValueError: There is none, or it is damaged.
     """
     folder = folder or find_run(task_id, None)
-    shipped = folder / "card.json"
-    return run.read_json(shipped if shipped.exists() else folder / "summary.json")
+    card_path = folder / "card.json"
+    return read_json(card_path if card_path.exists() else folder / "summary.json")
 
 
-def told(task_id: str, folder: Path) -> tuple[str, str]:
-    """`Trained on mnist: accuracy 99.36 % on its test split (3 runs: 99.28 ± 0.02 %).`, and the first limit."""
-    known = card(task_id, folder)
-    metric = known.get("metric", get_task(task_id).CARD.metric)
-    words = f"Trained on {known['data']}: {metric} {percent(known['value'])} on its test split"
-    if several := known.get("published"):
-        words += f" ({several['n']} runs: {100 * several['mean']:.2f} ± {100 * several['deviation']:.2f} %)"
-    made = "It knows nothing but that sample, which is drawn or composed by the package."
-    limits = known.get("limits") or ([made] if known["data"].endswith("-sample") else [""])
-    return f"{words}.", limits[0]
+def describe(task_id: str, folder: Path) -> tuple[str, str]:
+    """`Trained on mnist: accuracy 99.36 % on its test split (3 runs: 99.28 ± 0.02 %).`, and the first limitation."""
+    card = read_card(task_id, folder)
+    metric = card.get("metric", get_task(task_id).SPEC.metric)
+    text = f"Trained on {card['data']}: {metric} {percent(card['value'])} on its test split"
+    if (published := card.get("published")) and published["n"] > 1:
+        text += f" ({published['n']} runs: {100 * published['mean']:.2f} ± {100 * published['deviation']:.2f} %)"
+    sample_limit = "It was trained on generated sample data only."
+    limits = card.get("limits") or ([sample_limit] if card["data"].endswith("-sample") else [""])
+    return f"{text}.", limits[0]

@@ -1,12 +1,12 @@
-// The pad: strokes on a canvas, sent as a small PNG while they are drawn. Runs once, when the page has it.
+// The pad: a canvas for drawing, sent as a small PNG while strokes are drawn. Runs once, when the page has loaded it.
 const canvas = element.querySelector("canvas");
 const brush = canvas.getContext("2d");
 const small = document.createElement("canvas");
 small.width = small.height = 112;
 let last = null, timer = 0, sent = 0;
-const PAUSE = 120; // milliseconds between two pictures that are sent
+const INTERVAL = 120; // milliseconds between two images that are sent
 
-function wipe() {
+function clear() {
   brush.fillStyle = "#000";
   brush.fillRect(0, 0, canvas.width, canvas.height);
 }
@@ -19,11 +19,11 @@ function send() {
   trigger("input");
 }
 
-function soon() {
-  if (!timer) timer = setTimeout(send, Math.max(0, PAUSE - (Date.now() - sent)));
+function sendSoon() {
+  if (!timer) timer = setTimeout(send, Math.max(0, INTERVAL - (Date.now() - sent)));
 }
 
-function place(event) {
+function position(event) {
   const box = canvas.getBoundingClientRect();
   return [(event.clientX - box.left) * canvas.width / box.width, (event.clientY - box.top) * canvas.height / box.height];
 }
@@ -41,24 +41,24 @@ function line(from, to) {
 canvas.addEventListener("pointerdown", (event) => {
   event.preventDefault();
   canvas.setPointerCapture(event.pointerId);
-  last = place(event);
+  last = position(event);
   line(last, last);
-  soon();
+  sendSoon();
 });
 canvas.addEventListener("pointermove", (event) => {
   if (!last) return;
-  for (const one of event.getCoalescedEvents?.() ?? [event]) {
-    const to = place(one);
+  for (const moved of event.getCoalescedEvents?.() ?? [event]) {
+    const to = position(moved);
     line(last, to);
     last = to;
   }
-  soon();
+  sendSoon();
 });
 for (const name of ["pointerup", "pointercancel"]) {
-  canvas.addEventListener(name, () => { if (last) { last = null; soon(); } });
+  canvas.addEventListener(name, () => { if (last) { last = null; sendSoon(); } });
 }
 element.querySelector(".dk-clear").addEventListener("click", () => {
-  wipe();
+  clear();
   clearTimeout(timer);
   timer = 0;
   props.value = "";
@@ -66,10 +66,10 @@ element.querySelector(".dk-clear").addEventListener("click", () => {
 });
 for (const example of element.querySelectorAll(".dk-examples button")) {
   example.addEventListener("click", () => {
-    wipe();
+    clear();
     brush.imageSmoothingEnabled = true;
     brush.drawImage(example.querySelector("img"), 0, 0, canvas.width, canvas.height);
-    soon();
+    sendSoon();
   });
 }
-wipe();
+clear();

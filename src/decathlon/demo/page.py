@@ -1,4 +1,4 @@
-"""The page: a tab for each kind of input, its components, and what happens when they change."""
+"""The page: a tab for each kind of input, its components and their event handlers."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 
 import gradio as gr
 
-from decathlon.data import say
-from decathlon.demo import digits, examples, inputs, photos, reviews, show
+from decathlon.demo import digits, examples, html, images, inputs, reviews
+from decathlon.messages import say
 
-HERE = Path(__file__).parent
-QUEUED = 100  # events that wait; further ones are told so
+FOLDER = Path(__file__).parent
+MAX_QUEUED = 100  # events; further ones are refused
 QUICK: dict[str, Any] = {"concurrency_id": "quick", "concurrency_limit": 2}
 SLOW: dict[str, Any] = {"concurrency_id": "slow", "concurrency_limit": 1}
 LIVE: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", "api_visibility": "private"}
-CALM: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "minimal", "api_visibility": "private"}
+ON_CHANGE: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "minimal", "api_visibility": "private"}
 HEAD = """<script>
 function decathlonThreshold(slider) {
   const all = slider.closest(".dk-boxes");
   all.querySelector(".dk-slider output").value = Number(slider.value).toFixed(2);
   for (const side of all.querySelectorAll(".dk-card")) {
-    let shown = 0;
+    let count = 0;
     for (const box of side.querySelectorAll(".dk-box")) {
       box.hidden = Number(box.dataset.score) < Number(slider.value);
-      shown += !box.hidden;
+      count += !box.hidden;
     }
-    side.querySelector(".dk-count").value = shown;
+    side.querySelector(".dk-count").value = count;
   }
 }
 </script>"""
@@ -35,18 +35,18 @@ FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "
 MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "monospace")
 
 
-def path_of(payload: Any) -> str | None:
-    """The path of a checked upload; Gradio's own preparation would open and convert whatever lies there."""
+def get_upload_path(payload: Any) -> str | None:
+    """The path of a checked upload. Gradio's own preprocessing would open and convert any file."""
     return None if payload is None else str(payload.path)
 
 
-def theme() -> gr.themes.Base:
-    """Gradio's plain look with the fonts that the visitor's machine has."""
+def make_theme() -> gr.themes.Base:
+    """Gradio's default theme with the fonts of the visitor's machine."""
     return gr.themes.Default(primary_hue="amber", neutral_hue="slate", font=FONTS, font_mono=MONO)
 
 
-def safely(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What a visitor did wrong, and whatever else goes wrong, becomes one line on the page."""
+def report_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a handler so that every error becomes one line on the page."""
 
     def call(*args: Any) -> Any:
         try:
@@ -56,105 +56,108 @@ def safely(function: Callable[..., Any]) -> Callable[..., Any]:
         except (ValueError, OSError) as error:
             line = " ".join(str(error).split())
         except Exception as error:
-            line = f"this did not work ({type(error).__name__}); the server goes on"
+            line = f"an internal error occurred ({type(error).__name__})"
             say(f"demo: {function.__name__}: {type(error).__name__}: {' '.join(str(error).split())}")
         raise gr.Error(line, duration=8, print_exception=False, title="")
 
     return call
 
 
-@safely
-def digits_tab(url: str | None, start: str, end: str) -> tuple[str, str]:
-    """What the networks say of a drawing, and the walk that begins or ends at it."""
-    drawn = inputs.drawing(url)
-    answer = show.empty("digits") if drawn is None else show.digits_of(digits.answers(drawn))
-    return answer, walk_tab(url, start, end)
+@report_errors
+def update_digits(url: str | None, start: str, end: str) -> tuple[str, str]:
+    """The predictions for a drawing, and the interpolation that begins or ends at it."""
+    drawing = inputs.read_drawing(url)
+    output = html.render_hint("digits") if drawing is None else html.render_digit_predictions(digits.predict(drawing))
+    return output, update_interpolation(url, start, end)
 
 
-@safely
-def walk_tab(url: str | None, start: str, end: str) -> str:
-    """The walk between two digits."""
-    drawn = inputs.drawing(url)
-    if drawn is None and digits.MINE in (start, end):
-        return show.empty("walk")
-    return show.walk(start, end, digits.walk(start, end, drawn))
+@report_errors
+def update_interpolation(url: str | None, start: str, end: str) -> str:
+    """The interpolation between two digits."""
+    drawing = inputs.read_drawing(url)
+    if drawing is None and digits.DRAWING in (start, end):
+        return html.render_hint("interpolation")
+    return html.render_interpolation(start, end, digits.interpolate(start, end, drawing))
 
 
-def photo(path: str | None) -> Any:
-    """The picture of a checked upload."""
-    return None if path is None else inputs.picture(Path(path).read_bytes())
+def read_upload(path: str | None) -> Any:
+    """The image of a checked upload."""
+    return None if path is None else inputs.read_image(Path(path).read_bytes())
 
 
-@safely
-def things_tab(path: str | None) -> str:
-    """What a photo shows."""
-    given = photo(path)
-    return show.empty("things") if given is None else show.things(photos.things(given))
+@report_errors
+def update_objects(path: str | None) -> str:
+    """The class of an image."""
+    image = read_upload(path)
+    return html.render_hint("objects") if image is None else html.render_image_classes(images.classify(image))
 
 
-@safely
-def pets_tab(path: str | None) -> str:
-    """Where the pet is."""
-    given = photo(path)
-    return show.empty("pets") if given is None else show.pet(photos.pet(given))
+@report_errors
+def update_pets(path: str | None) -> str:
+    """The mask of a pet."""
+    image = read_upload(path)
+    return html.render_hint("pets") if image is None else html.render_pet_mask(images.segment(image))
 
 
-@safely
-def boxes_tab(path: str | None) -> str:
-    """Which things are where."""
-    given = photo(path)
-    return show.empty("boxes") if given is None else show.boxes(given, photos.found(given))
+@report_errors
+def update_boxes(path: str | None) -> str:
+    """The detected objects in an image."""
+    image = read_upload(path)
+    return html.render_hint("boxes") if image is None else html.render_detections(image, images.detect(image))
 
 
-@safely
-def reviews_tab(text: str | None) -> str:
-    """What a review thinks of its film."""
-    given = inputs.review(text)
-    return show.empty("reviews") if given is None else show.review(reviews.answers(given))
+@report_errors
+def update_reviews(text: str | None) -> str:
+    """The sentiment of a review."""
+    review = inputs.check_review(text)
+    return html.render_hint("reviews") if review is None else html.render_review_predictions(reviews.predict(review))
 
 
 def build(folder: Path) -> gr.Blocks:
-    """The page. Its examples are written into `folder`, from which they can be read back."""
-    samples = examples.pictures(folder)
+    """Build the page, and write its example images into `folder`."""
+    samples = examples.write_images(folder)
     with gr.Blocks(title="decathlon", analytics_enabled=False) as page:
         gr.HTML(
-            "<h1>decathlon</h1><p>Ten classic deep-learning tasks, answering in your browser. "
-            "Nothing leaves the machine that runs this page.</p>",
+            "<h1>decathlon</h1><p>Ten classic deep-learning tasks to try in your browser. "
+            "Inputs stay on the machine that runs this page.</p>",
             elem_classes="dk-head",
         )
         with gr.Tabs():
             with gr.Tab("Digits", id="digits"):
-                digit_part()
-            with gr.Tab("Things", id="things"):
-                intro(
+                build_digits()
+            with gr.Tab("Objects", id="objects"):
+                add_intro(
                     "Two networks, ten classes: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck. "
-                    "They learned from photos; the drawings are ones that cifar10-skip names right."
+                    "They were trained on photos; the example drawings are ones that cifar10-skip classifies correctly."
                 )
-                photo_part("things", things_tab, samples["things"])
+                build_image_tab("objects", update_objects, samples["objects"])
             with gr.Tab("Pets", id="pets"):
-                intro(
-                    "Which pixels are pet? Move the slider between the picture and the cut-out. The network learned "
-                    "from photos; the drawings are ones that it makes something of."
+                add_intro(
+                    "Which pixels are pet? Move the slider between the image and the cut-out. The network was trained "
+                    "on photos; the example drawings are ones on which it finds the pet."
                 )
-                photo_part("pets", pets_tab, samples["pets"])
+                build_image_tab("pets", update_pets, samples["pets"])
             with gr.Tab("Boxes", id="boxes"):
-                intro(show.detectors())
-                photo_part("boxes", boxes_tab, samples["boxes"])
+                add_intro(
+                    "Two detectors, twenty classes, among them person, cat, dog, horse, car and bus. Move the slider "
+                    "to see detections with lower scores."
+                )
+                build_image_tab("boxes", update_boxes, samples["boxes"])
             with gr.Tab("Reviews", id="reviews"):
-                review_part()
-    return page.queue(max_size=QUEUED, default_concurrency_limit=1, api_open=False)
+                build_reviews()
+    return page.queue(max_size=MAX_QUEUED, default_concurrency_limit=1, api_open=False)
 
 
-def fits(blocks: gr.Blocks) -> Callable[[dict[str, Any]], bool]:
-    """What tells whether an event is for one of the page's functions, with inputs of the kinds that it takes.
+def make_event_checker(blocks: gr.Blocks) -> Callable[[dict[str, Any]], bool]:
+    """A function that tells whether an event is for one of the page's handlers, with inputs of valid types.
 
-    Gradio finds out, too, but writes a traceback for each that is not.
+    Gradio checks this, too, but logs a traceback for each invalid one.
     """
-    inputs_of = {number: function.inputs for number, function in blocks.fns.items()}
+    handler_inputs = {number: function.inputs for number, function in blocks.fns.items()}
 
     def check(event: dict[str, Any]) -> bool:
-        taken, data = inputs_of.get(event["fn_index"]), event["data"]
-        return taken is not None and len(taken) == len(data) and all(map(accepts, taken, data))
+        components, data = handler_inputs.get(event["fn_index"]), event["data"]
+        return components is not None and len(components) == len(data) and all(map(accepts, components, data))
 
     return check
 
@@ -175,72 +178,74 @@ def accepts(component: Any, value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
-def intro(text: str) -> None:
-    """A line above a tab."""
+def add_intro(text: str) -> None:
+    """Add a line of introduction."""
     gr.HTML(f'<p class="dk-intro">{text}</p>')
 
 
-def digit_part() -> None:
-    """The pad, the three networks' answers, the walk."""
-    intro("Three networks read what you draw, while you draw it.")
+def build_digits() -> None:
+    """Build the digits tab: the pad, the predictions of three networks, the interpolation."""
+    add_intro("Three networks classify your drawing while you draw.")
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             pad = gr.HTML(
                 "",
-                html_template=show.pad(),
-                js_on_load=(HERE / "pad.js").read_text(),
+                html_template=html.render_pad(),
+                js_on_load=(FOLDER / "pad.js").read_text(),
                 elem_classes="dk-pad",
                 elem_id="pad",
             )
         with gr.Column(scale=2, min_width=300):
-            answer = gr.HTML(show.empty("digits"), elem_classes="dk-digits", elem_id="digits")
-    intro("A walk between two digits in the autoencoder's code space:")
-    names = [digits.MINE, *map(str, range(10))]
+            output = gr.HTML(html.render_hint("digits"), elem_classes="dk-digits", elem_id="digits")
+    add_intro("Interpolation between two digits in the autoencoder's latent space:")
+    names = [digits.DRAWING, *map(str, range(10))]
     with gr.Row():
-        start = gr.Dropdown(names, value=digits.MINE, label="from", elem_id="walk-from", min_width=140)
-        end = gr.Dropdown(names, value="3", label="to", elem_id="walk-to", min_width=140)
-    strip = gr.HTML(show.empty("walk"), elem_id="walk")
-    pad.input(digits_tab, [pad, start, end], [answer, strip], **LIVE, **QUICK)
-    gr.on([start.change, end.change], walk_tab, [pad, start, end], strip, **LIVE, **QUICK)
+        start = gr.Dropdown(names, value=digits.DRAWING, label="from", elem_id="interpolation-from", min_width=140)
+        end = gr.Dropdown(names, value="3", label="to", elem_id="interpolation-to", min_width=140)
+    strip = gr.HTML(html.render_hint("interpolation"), elem_id="interpolation")
+    pad.input(update_digits, [pad, start, end], [output, strip], **LIVE, **QUICK)
+    gr.on([start.change, end.change], update_interpolation, [pad, start, end], strip, **LIVE, **QUICK)
 
 
-def photo_part(tab: str, function: Callable[..., Any], samples: list[str]) -> None:
-    """A field for a photo, examples, and what is said of it."""
+def build_image_tab(tab: str, function: Callable[..., Any], samples: list[str]) -> None:
+    """Build a tab with a field for an image, examples, and the output."""
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             field: Any = gr.Image(
-                label="Photo (PNG, JPEG or WebP)",
+                label="Image (PNG, JPEG or WebP)",
                 sources=["upload", "clipboard"],
                 height=240,
                 buttons=[],
-                elem_id=f"{tab}-photo",
+                elem_id=f"{tab}-image",
             )
-            field.preprocess = path_of
-            example_part(samples, field, f"{tab}-examples")
+            field.preprocess = get_upload_path
+            add_examples(samples, field, f"{tab}-examples")
             gr.HTML(f'<p class="dk-note">{examples.CREDIT}</p>')
         with gr.Column(scale=2, min_width=300):
-            answer = gr.HTML(show.empty(tab), elem_classes=f"dk-{tab}", elem_id=tab)
-    field.change(function, field, answer, **CALM, **SLOW)
+            output = gr.HTML(html.render_hint(tab), elem_classes=f"dk-{tab}", elem_id=tab)
+    field.change(function, field, output, **ON_CHANGE, **SLOW)
 
 
-def example_part(samples: list[str], field: Any, name: str) -> None:
-    """Paths of pictures, or texts, to click. Gradio's own `Examples` goes past the queue, where nothing may."""
+def add_examples(samples: list[str], field: Any, name: str) -> None:
+    """Add examples to click: paths of images, or texts. Gradio's own `Examples` bypasses the queue."""
     rows = gr.Dataset(
-        components=[field], samples=[[one] for one in samples], type="index", label="Examples", elem_id=name
+        components=[field], samples=[[sample] for sample in samples], type="index", label="Examples", elem_id=name
     )
-    rows.click(lambda number: samples[number], rows, field, show_progress="hidden", api_visibility="private", **QUICK)
+    rows.click(lambda index: samples[index], rows, field, show_progress="hidden", api_visibility="private", **QUICK)
 
 
-def review_part() -> None:
-    """A field for a review, examples, both answers."""
-    intro("Positive or negative? Two networks say so as you type, and show the words that decided.")
+def build_reviews() -> None:
+    """Build the reviews tab: a field for a review, examples, the predictions of both networks."""
+    add_intro(
+        "Positive or negative? Two networks classify the review as you type, and show the attribution of each word."
+    )
     field = gr.Textbox(
-        label="Review of a film, in English",
+        label="Film review, in English",
         lines=4,
-        max_length=inputs.LETTERS,
+        max_length=inputs.MAX_REVIEW_CHARACTERS,
         placeholder="It was not bad at all …",
         elem_id="review",
     )
-    example_part(examples.REVIEWS, field, "review-examples")
-    answer = gr.HTML(show.empty("reviews"), elem_classes="dk-reviews", elem_id="reviews")
-    field.change(reviews_tab, field, answer, **LIVE, **QUICK)
+    add_examples(examples.REVIEWS, field, "review-examples")
+    output = gr.HTML(html.render_hint("reviews"), elem_classes="dk-reviews", elem_id="reviews")
+    field.change(update_reviews, field, output, **LIVE, **QUICK)

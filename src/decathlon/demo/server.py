@@ -1,4 +1,4 @@
-"""Serve the demo: a folder of its own that is deleted at the end, the guard before Gradio, checked uploads."""
+"""Serve the demo: a temporary folder, the guard before Gradio, checked uploads."""
 
 from __future__ import annotations
 
@@ -17,59 +17,60 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from decathlon.data import say
 from decathlon.demo import inputs
-from decathlon.demo.guard import UPLOAD, Fits, guarded
+from decathlon.demo.guard import UPLOAD_PATH, IsPageEvent, add_guard
+from decathlon.messages import say
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
-KEPT = 200  # uploads: the oldest is deleted when there are more
-DECODED = 2  # uploads that are decoded at once: a picture at the limit takes 100 MB
-SESSIONS = 1000  # visitors that Gradio remembers
-CONNECTIONS = 400  # at once; further ones are answered with 503
+MAX_STORED_UPLOADS = 200  # the oldest is deleted when there are more
+MAX_CONCURRENT_DECODES = 2  # uploads decoded at once: an image at the limit takes 100 MB
+MAX_SESSIONS = 1000  # whose state Gradio keeps at once
+MAX_CONNECTIONS = 400  # at once; further ones get 503
 
 
 def serve(host: str, port: int, browser: bool) -> None:
     """Serve the page until Ctrl-C.
 
     Raises:
-        OSError: The address cannot be had; says which.
+        OSError: The address is not available.
         ModuleNotFoundError: Gradio is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
-    # uvicorn ends in good order and then passes the signal on: by default that would end us before the folder is gone.
+    # uvicorn shuts down and then raises the signal again: by default that would end the process before the folder is
+    # deleted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="decathlon-demo-") as name:
         os.environ["GRADIO_TEMP_DIR"] = name
         import uvicorn
 
-        sock = bound(host, port)
+        sock = bind_socket(host, port)
         hosts = LOOPBACK if host in LOOPBACK else None
-        page, fits = application(Path(name))
-        app = guarded(page, Path(name), hosts, fits)
+        page, is_page_event = make_app(Path(name))
+        app = add_guard(page, Path(name), hosts, is_page_event)
         config = uvicorn.Config(
             app,
             log_level="warning",
-            limit_concurrency=CONNECTIONS,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=2,
             ws="none",
             date_header=False,
         )
         address = f"http://{'localhost' if host in LOOPBACK else host}:{sock.getsockname()[1]}/"
-        logging.getLogger("uvicorn.error").addFilter(_worth_telling)
-        say(f"decathlon demo: {address} (Ctrl-C ends it)")
+        logging.getLogger("uvicorn.error").addFilter(_is_relevant)
+        say(f"decathlon demo: {address} (stop with Ctrl-C)")
         if browser:
             threading.Timer(1, webbrowser.open, [address]).start()
         uvicorn.Server(config).run([sock])
 
 
-def _worth_telling(record: logging.LogRecord) -> bool:
-    """Not that a page which was still open at the end was cut off: its stream of events never ends by itself."""
-    cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
-    return not cut_off and "graceful shutdown exceeded" not in str(record.msg)
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Drop log records on pages still open at shutdown: their event streams never end by themselves."""
+    is_cancelled = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not is_cancelled and "graceful shutdown exceeded" not in str(record.msg)
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket at this address. Raises OSError, with what to do, where there cannot be one."""
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Bind a socket to an address. Raises OSError, with what to do, if it is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -78,14 +79,14 @@ def bound(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         sock.close()
         reason = getattr(error, "strerror", None) or str(error)
-        raise OSError(f"{host}:{port} cannot be had ({reason}): choose another with --host and --port") from None
+        raise OSError(f"{host}:{port} is not available ({reason}): choose another with --host and --port") from None
     return sock
 
 
-def application(folder: Path) -> tuple[Any, Fits]:
-    """The page and the address for uploads, and what tells its events from others.
+def make_app(folder: Path) -> tuple[Any, IsPageEvent]:
+    """The application with page and upload route, and the check for the page's events.
 
-    Uploads and examples are the only files, and lie in `folder`.
+    Uploads and examples are the only files that it serves, and are in `folder`.
     """
     import fastapi
     import gradio as gr
@@ -93,10 +94,10 @@ def application(folder: Path) -> tuple[Any, Fits]:
     from decathlon.demo import page
 
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_route(UPLOAD, uploads(folder), ["POST"])
+    app.add_route(UPLOAD_PATH, make_upload_handler(folder), ["POST"])
     blocks = page.build(folder)
-    blocks.state_session_capacity = SESSIONS
-    blocks.has_launched = True  # without this Gradio takes any path of the server's for an upload when it is mounted
+    blocks.state_session_capacity = MAX_SESSIONS
+    blocks.has_launched = True  # else a mounted Gradio accepts any path on the server as an upload
     mounted = gr.mount_gradio_app(
         app,
         blocks,
@@ -108,32 +109,32 @@ def application(folder: Path) -> tuple[Any, Fits]:
         pwa=False,
         mcp_server=False,
         enable_monitoring=False,
-        max_file_size=inputs.MOST_BYTES,
-        theme=page.theme(),
-        css_paths=page.HERE / "style.css",
+        max_file_size=inputs.MAX_UPLOAD_BYTES,
+        theme=page.make_theme(),
+        css_paths=page.FOLDER / "style.css",
         head=page.HEAD,
     )
-    return mounted, page.fits(blocks)
+    return mounted, page.make_event_checker(blocks)
 
 
-def uploads(folder: Path) -> Callable[[Any], Any]:
-    """What answers an upload: it keeps a picture of our own making in `folder`, and nothing else can be read back."""
+def make_upload_handler(folder: Path) -> Callable[[Any], Any]:
+    """The handler of uploads: it decodes an image and stores it, encoded anew, in `folder`."""
     import anyio
     from starlette.exceptions import HTTPException
     from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-    kept: deque[Path] = deque()
-    turns = anyio.CapacityLimiter(DECODED)
+    stored: deque[Path] = deque()
+    limiter = anyio.CapacityLimiter(MAX_CONCURRENT_DECODES)
 
-    def keep(content: bytes) -> str:
-        image = inputs.picture(content)
-        place = folder / secrets.token_hex(16)
-        place.mkdir()
-        path = place / "picture.png"
+    def store(content: bytes) -> str:
+        image = inputs.read_image(content)
+        subfolder = folder / secrets.token_hex(16)
+        subfolder.mkdir()
+        path = subfolder / "image.png"
         image.save(path)
-        kept.append(path)
-        while len(kept) > KEPT:
-            oldest = kept.popleft()
+        stored.append(path)
+        while len(stored) > MAX_STORED_UPLOADS:
+            oldest = stored.popleft()
             oldest.unlink(missing_ok=True)
             oldest.parent.rmdir()
         return str(path)
@@ -143,12 +144,12 @@ def uploads(folder: Path) -> Callable[[Any], Any]:
             async with request.form(max_files=1, max_fields=0) as form:
                 files = [value for value in form.values() if not isinstance(value, str)]
                 content = await files[0].read() if files else b""
-            return JSONResponse([await anyio.to_thread.run_sync(keep, content, limiter=turns)])
+            return JSONResponse([await anyio.to_thread.run_sync(store, content, limiter=limiter)])
         except ValueError as error:
             return PlainTextResponse(str(error), 422)
         except OSError:
-            return PlainTextResponse("the picture cannot be kept: the server's disk is full or cannot be written", 507)
-        except HTTPException as error:  # no form, or one with more than a file
+            return PlainTextResponse("the image cannot be saved: the server's disk is full or not writable", 507)
+        except HTTPException as error:  # not a form, or one with several files
             return PlainTextResponse(str(error.detail), 400)
 
     return upload

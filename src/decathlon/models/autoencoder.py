@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 
 class Autoencoder(nn.Module):
-    """Image to a short code and back.
+    """Encoder from an image to a latent code, decoder from the code to an image.
 
     Args:
-        code: Values in a code.
+        latent_dim: Latent dimension: the size of the code.
         channels: Filters of the encoder's three convolutions.
     """
 
-    def __init__(self, code: int = 64, channels: tuple[int, int, int] = (16, 32, 64)) -> None:
+    def __init__(self, latent_dim: int = 64, channels: tuple[int, int, int] = (16, 32, 64)) -> None:
         super().__init__()
         first, second, third = channels
         self.encoder = nn.Sequential(  # (N, 1, 28, 28)
@@ -30,48 +30,61 @@ class Autoencoder(nn.Module):
             nn.ReLU(),
             nn.MaxPool2d(2),  # (N, 64, 3, 3)
             nn.Flatten(),  # (N, 576)
-            nn.Linear(third * 9, code),
+            nn.Linear(third * 9, latent_dim),
         )
-        self.decoder = nn.Sequential(  # (N, code)
-            nn.Linear(code, 512),
+        self.decoder = nn.Sequential(  # (N, latent_dim)
+            nn.Linear(latent_dim, 512),
             nn.ReLU(),
             nn.Linear(512, 784),
             nn.Unflatten(1, (1, 28, 28)),  # (N, 784) -> (N, 1, 28, 28)
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Float images (N, 1, 28, 28) from 0 to 1 -> reconstructions of the same shape, and codes (N, code)."""
+        """Float images (N, 1, 28, 28) from 0 to 1 -> reconstructions of the same shape, and codes (N, latent_dim)."""
         code = self.encoder(images)
         return self.decoder(code), code
 
 
-class Coder(nn.Module):
-    """An autoencoder with the labelled codes that its forest is grown from.
+class AutoencoderWithLabels(nn.Module):
+    """An autoencoder with the codes and labels that its random forest is fitted on.
 
-    The forest itself is not kept: growing it again from the codes takes a second, and a stored one would be a pickle.
+    The forest itself is not saved: fitting it again takes a second, and saving it would need pickle.
+
+    Args:
+        network: Images (N, 1, 28, 28) -> reconstructions and codes.
+        latent_dim: Size of a code.
+        n_labelled: Number of labelled codes.
+
+    Attributes:
+        codes: Of the labelled training images, float (n_labelled, latent_dim).
+        labels: Their classes, int64 (n_labelled,).
     """
 
     codes: Tensor
     labels: Tensor
 
-    def __init__(self, network: nn.Module, code: int, labelled: int) -> None:
+    def __init__(self, network: nn.Module, latent_dim: int, n_labelled: int) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("codes", torch.zeros(labelled, code))
-        self.register_buffer("labels", torch.zeros(labelled, dtype=torch.long))
+        self.register_buffer("codes", torch.zeros(n_labelled, latent_dim))
+        self.register_buffer("labels", torch.zeros(n_labelled, dtype=torch.long))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Float images (N, 1, 28, 28) from 0 to 1 -> reconstructions of the same shape, and codes (N, code)."""
+        """Float images (N, 1, 28, 28) from 0 to 1 -> reconstructions of the same shape, and codes (N, latent_dim)."""
         return self.network(images)
 
 
-class Codes(nn.Module):
-    """The way to the codes alone."""
+class EncoderOnly(nn.Module):
+    """The encoder of an autoencoder alone, for export.
+
+    Args:
+        network: Images (N, 1, 28, 28) -> reconstructions and codes.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float images (N, 1, 28, 28) from 0 to 1 -> codes (N, code)."""
+        """Float images (N, 1, 28, 28) from 0 to 1 -> codes (N, latent_dim)."""
         return self.network(images)[1]

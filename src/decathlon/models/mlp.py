@@ -6,20 +6,20 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """Image to class scores through one hidden layer.
+    """One hidden layer with ReLU.
 
     Args:
-        inputs: Values in an image, channels × height × width.
+        in_features: Pixels of an image, channels × height × width.
         hidden: Hidden units.
-        classes: Scores to give.
+        num_classes: Number of classes.
     """
 
-    def __init__(self, inputs: int = 784, hidden: int = 1536, classes: int = 10) -> None:
+    def __init__(self, in_features: int = 784, hidden: int = 1536, num_classes: int = 10) -> None:
         super().__init__()
-        self.hidden = nn.Linear(inputs, hidden)
-        self.output = nn.Linear(hidden, classes)
+        self.hidden = nn.Linear(in_features, hidden)
+        self.output = nn.Linear(hidden, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float images (N, C, H, W) from 0 to 1 -> scores (N, classes)."""
+        """Float images (N, C, H, W) from 0 to 1 -> logits (N, num_classes)."""
         flat = images.flatten(1)  # (N, C, H, W) -> (N, C·H·W)
         return self.output(self.hidden(flat).relu())

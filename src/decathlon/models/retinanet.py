@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from torch import nn
-from torchvision.models import ResNet50_Weights
 from torchvision.models.detection import RetinaNet
-from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights as Weights
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetHead
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from decathlon.models.backbone import small_backbone
-from decathlon.pretrained import fetched, norm, start
+from decathlon.models.backbone import norm, small_backbone
+from decathlon.models.timm_backbone import TimmBackbone, normalization
 
-RATIOS = (0.5, 1.0, 2.0)  # height by width of an anchor
+RATIOS = (0.5, 1.0, 2.0)  # aspect ratios (height by width) of the anchors
 SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))  # of the sides on each level (section 4, "Anchors")
-PRIOR = 0.01  # the score with which every anchor begins, so that the many empty ones do not drown the few (section 4.1)
-ANCHORS = len(RATIOS) * len(SCALES)  # at each place
-# Tensors with rows for classes: for each anchor all classes.
+PRIOR = 0.01  # initial foreground probability of every anchor, so that background does not dominate (section 4.1)
+ANCHORS = len(RATIOS) * len(SCALES)  # at each position
+# Tensors with rows for classes: all classes for each anchor.
 HEADS = {"head.classification_head.cls_logits.weight": ANCHORS, "head.classification_head.cls_logits.bias": ANCHORS}
 
 
@@ -30,30 +27,30 @@ def retinanet(
     anchors: tuple[int, ...],
     norms: Literal["batch", "frozen", "group"],
     head_norm: Literal["none", "group"],
-    trainable: int,
+    trainable_layers: int,
     eps: float = 1e-5,
     **options: Any,
 ) -> RetinaNet:
-    """What `torchvision.models.detection.retinanet_resnet50_fpn` builds, its head replaced by one for our classes.
+    """Build torchvision's `retinanet_resnet50_fpn`, its head replaced by a head for the data's classes.
 
     Args:
         classes: Without the background.
-        anchors: Their smallest side on each of the five levels of the pyramid, in pixels of the scaled picture.
+        anchors: Their smallest side on each of the five levels of the pyramid, in pixels of the scaled image.
         norms: Of the backbone.
         head_norm: Of the heads. torchvision's first RetinaNet has none; its second has group norm.
-        trainable: Stages of the backbone that are trained, from its end: 0 to 5.
+        trainable_layers: Stages of the backbone that are trained, from the last: 0 to 5.
         eps: Of the backbone's norms. With its weights for COCO torchvision has 0.
         options: Of `torchvision.models.detection.RetinaNet`.
 
     Returns:
-        In training pictures (list of float (3, H, W) from 0 to 1) and targets -> losses, else pictures -> detections.
+        In training images (list of float (3, H, W) from 0 to 1) and targets -> losses, else images -> detections.
     """
     backbone = resnet_fpn_backbone(
         backbone_name="resnet50",
         weights=None,
         norm_layer=norm(norms, eps),
-        trainable_layers=trainable,
-        returned_layers=[2, 3, 4],  # the level before them would have most of the anchors, and find little
+        trainable_layers=trainable_layers,
+        returned_layers=[2, 3, 4],  # C2 would add most of the anchors, and few detections
         extra_blocks=LastLevelP6P7(256, 256),
     )
     return _with_head(backbone, classes, anchors, head_norm, options)
@@ -71,11 +68,40 @@ def small_retinanet(
     Args:
         classes: Without the background.
         anchors: Their smallest side on each level.
-        channels: Filters of the backbone's stages; the pyramid and the heads have as many as the second to last.
+        channels: Output channels of the backbone's stages; pyramid and heads have those of the second to last.
         head_norm: As in `retinanet`.
         options: Of `torchvision.models.detection.RetinaNet`.
     """
     return _with_head(small_backbone(channels, channels[-2]), classes, anchors, head_norm, options)
+
+
+def timm_retinanet(
+    classes: int,
+    backbone: str,
+    strides: tuple[int, ...],
+    anchors: tuple[int, ...],
+    pyramid_channels: int,
+    head_norm: Literal["none", "group"],
+    norms: Literal["batch", "frozen"],
+    trainable_layers: int,
+    **options: Any,
+) -> RetinaNet:
+    """The same detector on a timm backbone: a pyramid on some of its strides, and two levels after the last.
+
+    Args:
+        classes: Without the background.
+        backbone: `timm/NAME`.
+        strides: Of the levels of the pyramid.
+        anchors: The smallest side on each level, the last two included.
+        pyramid_channels: Channels of each level, and of the heads.
+        head_norm: As in `retinanet`.
+        norms: As in `TimmBackbone`.
+        trainable_layers: As in `TimmBackbone`.
+        options: Of `torchvision.models.detection.RetinaNet`.
+    """
+    extra_blocks = LastLevelP6P7(pyramid_channels, pyramid_channels)
+    body = TimmBackbone(backbone, strides, pyramid_channels, norms, trainable_layers, extra_blocks)
+    return _with_head(body, classes, anchors, head_norm, normalization(backbone) | options)
 
 
 def _with_head(
@@ -83,17 +109,7 @@ def _with_head(
 ) -> RetinaNet:
     sides = tuple(tuple(int(side * scale) for scale in SCALES) for side in anchors)
     generator, layer = AnchorGenerator(sides, (RATIOS,) * len(sides)), norm("group") if head_norm == "group" else None
-    filters = backbone.out_channels
-    head = RetinaNetHead(filters, ANCHORS, classes + 1, norm_layer=layer)
-    head.classification_head = RetinaNetClassificationHead(filters, ANCHORS, classes + 1, PRIOR, layer)
+    channels = backbone.out_channels
+    head = RetinaNetHead(channels, ANCHORS, classes + 1, norm_layer=layer)
+    head.classification_head = RetinaNetClassificationHead(channels, ANCHORS, classes + 1, PRIOR, layer)
     return RetinaNet(backbone, classes + 1, anchor_generator=generator, head=head, **options)
-
-
-def pretrain(model: RetinaNet, weights: str, classes: Sequence[str], build: Callable[[int], RetinaNet]) -> None:
-    """Begin with the weights that `weights` names: `coco`, `imagenet`, or a file.
-
-    Raises:
-        ConnectionError, FileNotFoundError, ValueError: As `fetched` and `start`.
-    """
-    state = fetched(weights, Weights.COCO_V1, ResNet50_Weights.IMAGENET1K_V1)
-    start(model, state, build, HEADS, classes, Weights.COCO_V1.meta["categories"])

@@ -1,4 +1,4 @@
-"""Blocks of convolutions with skip connections, after ResNet (He et al. 2016, arXiv:1512.03385)."""
+"""Convolution blocks with skip connections, after ResNet (He et al. 2016, arXiv:1512.03385)."""
 
 from __future__ import annotations
 
@@ -6,59 +6,59 @@ from torch import Tensor, nn
 
 
 class SkipNet(nn.Module):
-    """Three stages of convolutions; in the last two a block whose input skips it and is added to its output.
+    """Three stages of convolutions; the last two have a residual block each.
 
     Args:
-        white: Filters of the first convolution, 2×2.
+        whitening_filters: Filters of the first convolution, 2×2.
         channels: Filters of each stage, 3×3.
-        dropout: Share of the values that is dropped before the last layer, in training.
-        classes: Scores to give.
+        dropout: Dropout probability before the last layer.
+        num_classes: Number of classes.
     """
 
     def __init__(
         self,
-        white: int = 24,
+        whitening_filters: int = 24,
         channels: tuple[int, int, int] = (64, 128, 256),
         dropout: float = 0.1,
-        classes: int = 10,
+        num_classes: int = 10,
     ) -> None:
         super().__init__()
         first, second, third = channels
-        self.white = nn.Conv2d(3, white, 2)
-        self.stem = nn.Sequential(nn.ReLU(), *convolution(white, first, pool=True))
+        self.white = nn.Conv2d(3, whitening_filters, 2)
+        self.stem = nn.Sequential(nn.ReLU(), *convolution(whitening_filters, first, pool=True))
         self.middle = nn.Sequential(*convolution(first, second, pool=True), Block(second))
         self.last = nn.Sequential(*convolution(second, third, pool=True), Block(third))
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(third, classes)
+        self.output = nn.Linear(third, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float images (N, 3, 32, 32) from 0 to 1 -> scores (N, classes). Smaller and larger ones do as well."""
-        return self.scores(self.maps(images))
+        """Float images (N, 3, 32, 32) from 0 to 1 -> logits (N, num_classes). Other sizes from 16 work as well."""
+        return self.classify(self.maps(images))
 
     def maps(self, images: Tensor) -> Tensor:
-        """What the middle stage sees where: images (N, 3, 32, 32) -> (N, 128, 7, 7)."""
+        """Feature maps of the middle stage: float images (N, 3, 32, 32) -> (N, 128, 7, 7)."""
         return self.middle(self.stem(self.white(images)))  # (N, 24, 31, 31) -> (N, 64, 15, 15) -> (N, 128, 7, 7)
 
-    def scores(self, maps: Tensor) -> Tensor:
-        """The rest of the way: (N, 128, 7, 7) -> scores (N, classes)."""
+    def classify(self, maps: Tensor) -> Tensor:
+        """The last stage and the output layer: feature maps (N, 128, 7, 7) -> logits (N, num_classes)."""
         maps = self.last(maps)  # (N, 256, 3, 3)
-        largest = nn.functional.max_pool2d(maps, maps.shape[2:])  # (N, 256, 1, 1)
-        return self.output(self.dropout(largest.flatten(1)))  # (N, 256, 1, 1) -> (N, 256)
+        pooled = nn.functional.max_pool2d(maps, maps.shape[2:])  # (N, 256, 1, 1)
+        return self.output(self.dropout(pooled.flatten(1)))  # (N, 256, 1, 1) -> (N, 256)
 
 
 class Block(nn.Module):
-    """Two convolutions, and a connection that skips them: (N, channels, H, W) -> the same shape."""
+    """A residual block: two convolutions and a skip connection; (N, channels, H, W) -> the same shape."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.inner = nn.Sequential(*convolution(channels, channels), *convolution(channels, channels))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, channels, H, W) plus what the convolutions make of them."""
+        """Feature maps (N, channels, H, W) -> the same shape."""
         return maps + self.inner(maps)
 
 
-def convolution(inputs: int, outputs: int, pool: bool = False) -> list[nn.Module]:
-    """A 3×3 convolution, max pooling where asked for, batch norm, ReLU."""
-    pooling = [nn.MaxPool2d(2)] if pool else []
-    return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), *pooling, nn.BatchNorm2d(outputs), nn.ReLU()]
+def convolution(in_channels: int, out_channels: int, pool: bool = False) -> list[nn.Module]:
+    """A 3×3 convolution, optionally max pooling, batch norm, ReLU."""
+    kernel = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+    return [kernel, *([nn.MaxPool2d(2)] if pool else []), nn.BatchNorm2d(out_channels), nn.ReLU()]

@@ -1,97 +1,108 @@
-"""TextCNN: convolutions over word vectors, the largest answer over time (Kim 2014, arXiv:1408.5882)."""
+"""TextCNN: convolutions over word embeddings, max over time (Kim 2014, arXiv:1408.5882)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-PAD = 0  # the number of no word
+PAD = 0  # the padding id
 
 
 class TextCNN(nn.Module):
-    """Word numbers to class scores through convolutions of several widths side by side.
+    """Parallel convolutions of several kernel sizes over word embeddings, max over time, one fully connected layer.
 
     Args:
-        words: Rows of the table of word vectors.
-        vector: Values in a word vector.
-        widths: Words that a filter sees at once, one convolution each.
-        filters: Filters of each width.
-        dropout: Share of the filters' answers that is dropped in training.
-        classes: Scores to give.
+        vocab_size: Rows of the embedding table, among them those of the padding and the unknown token.
+        embedding_dim: Embedding dimension.
+        kernel_sizes: Kernel sizes of the convolutions, in words.
+        filters: Filters of each kernel size.
+        dropout: Dropout probability before the fully connected layer.
+        num_classes: Number of classes.
     """
 
     def __init__(
         self,
-        words: int,
-        vector: int = 100,
-        widths: tuple[int, ...] = (1, 2, 3),
+        vocab_size: int,
+        embedding_dim: int = 100,
+        kernel_sizes: tuple[int, ...] = (1, 2, 3),
         filters: int = 100,
         dropout: float = 0.5,
-        classes: int = 2,
+        num_classes: int = 2,
     ) -> None:
         super().__init__()
-        self.widths, self.filters = widths, filters
-        # Sparse: a step changes the few thousand rows of its batch, and leaves the rest of the table alone.
-        self.vectors = nn.Embedding(words, vector, padding_idx=PAD, sparse=True)
-        self.convolutions = nn.ModuleList(nn.Conv1d(vector, filters, width) for width in widths)
+        self.kernel_sizes, self.filters = kernel_sizes, filters
+        # Sparse: a step updates the few thousand rows of its batch, not the whole table.
+        self.vectors = nn.Embedding(vocab_size, embedding_dim, padding_idx=PAD, sparse=True)
+        self.convolutions = nn.ModuleList(nn.Conv1d(embedding_dim, filters, size) for size in kernel_sizes)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(filters * len(widths), classes)
+        self.output = nn.Linear(filters * len(kernel_sizes), num_classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Word numbers (N, L), zeros after the last word -> scores (N, classes)."""
-        return self.scores(self.maps(tokens))
+        """Token ids (N, L), padded with 0 -> logits (N, num_classes)."""
+        return self.classify(self.activations(tokens))
 
-    def scores(self, maps: list[Tensor]) -> Tensor:
-        """Scores (N, classes) from what `maps` gives: each filter's largest answer counts."""
-        return self.output(self.dropout(torch.cat([answers.max(2).values for answers in maps], 1)))
+    def activations(self, tokens: Tensor) -> list[Tensor]:
+        """Activations of the filters at each position, 0 after the last word.
 
-    def maps(self, tokens: Tensor) -> list[Tensor]:
-        """Each filter's answer at each place of a text, 0 behind its last word.
+        Args:
+            tokens: Ids (N, L), padded with 0.
 
         Returns:
-            For each width (N, filters, L - width + 1).
+            For each kernel size (N, filters, L - kernel size + 1).
         """
-        if not torch.compiler.is_exporting():  # a graph has no sizes that depend on values: it must be given cut ones
-            tokens = cut(tokens, max(self.widths))
-        vectors = self.vectors(tokens).transpose(1, 2)  # (N, L) -> (N, L, vector) -> (N, vector, L)
-        word = (tokens != PAD).unsqueeze(1)  # (N, 1, L)
-        maps = [convolution(vectors).relu() for convolution in self.convolutions]
-        # An answer that starts behind the last word is 0, as small as ReLU's answers get.
-        return [answers * word[..., : answers.shape[2]] for answers in maps]
+        if not torch.compiler.is_exporting():  # an exported graph cannot have sizes that depend on values
+            tokens = trim_padding(tokens, max(self.kernel_sizes))
+        vectors = self.vectors(tokens).transpose(1, 2)  # (N, L) -> (N, L, embedding_dim) -> (N, embedding_dim, L)
+        is_word = (tokens != PAD).unsqueeze(1)  # (N, 1, L)
+        activations = [convolution(vectors).relu() for convolution in self.convolutions]
+        # n-grams that start in the padding get 0, the minimum of ReLU, so that the maximum ignores them.
+        return [values * is_word[..., : values.shape[2]] for values in activations]
 
-    def spoken_for(self, tokens: Tensor, label: int) -> Tensor:
-        """How much each word of one text (1, L) spoke for a class, through the n-grams that the maximum chose: (L,)."""
-        return self.told(tokens)[1][0, label]
+    def classify(self, activations: list[Tensor]) -> Tensor:
+        """Max over time and the fully connected layer: what `activations` returns -> logits (N, num_classes)."""
+        return self.output(self.dropout(torch.cat([values.max(2).values for values in activations], 1)))
 
-    def told(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (N, classes), and how much each word of each text (N, L) spoke for each class: (N, classes, L)."""
-        maps, out = self.maps(tokens), self.output.weight
-        weights = torch.zeros(len(tokens), len(out), tokens.shape[1], device=tokens.device)
-        for number, (width, answers) in enumerate(zip(self.widths, maps, strict=True)):
-            strongest = answers.max(2, keepdim=True).values  # (N, filters, 1)
-            # Rounding tells the answers to equal n-grams apart, and not everywhere alike: the first of them counts.
-            places = (answers >= strongest * (1 - 1e-5)).float().argmax(2)  # (N, filters)
-            rows = (out - out.mean(0))[:, number * self.filters : (number + 1) * self.filters]  # (classes, filters)
-            spoken = strongest[:, None, :, 0] * rows  # (N, 1, filters) and (classes, filters) -> (N, classes, filters)
-            for offset in range(width):  # an n-gram's weight, shared evenly among its words
-                place = (places[:, None] + offset).clamp(max=tokens.shape[1] - 1)
-                weights = weights.scatter_add(2, place.expand(-1, len(out), -1), spoken / width)
-        return self.scores(maps), weights
+    def forward_with_attributions(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and how much each word contributed to each class's logit through the n-grams of the maxima.
+
+        Args:
+            tokens: Ids (N, L), padded with 0.
+
+        Returns:
+            Logits (N, num_classes), and contributions relative to the mean over classes, (N, num_classes, L).
+        """
+        activations, weight = self.activations(tokens), self.output.weight
+        attributions = torch.zeros(len(tokens), len(weight), tokens.shape[1], device=tokens.device)
+        for index, (size, values) in enumerate(zip(self.kernel_sizes, activations, strict=True)):
+            maximum = values.max(2, keepdim=True).values  # (N, filters, 1)
+            # Equal n-grams may differ by rounding: the first of those within 1e-5 of the maximum is taken.
+            positions = (values >= maximum * (1 - 1e-5)).float().argmax(2)  # (N, filters)
+            columns = slice(index * self.filters, (index + 1) * self.filters)
+            relative = (weight - weight.mean(0))[:, columns]  # (num_classes, filters)
+            ngrams = maximum[:, None, :, 0] * relative  # (N, num_classes, filters)
+            for offset in range(size):  # an n-gram's contribution is divided evenly among its words
+                indices = (positions[:, None] + offset).clamp(max=tokens.shape[1] - 1)
+                attributions = attributions.scatter_add(2, indices.expand(-1, len(weight), -1), ngrams / size)
+        return self.classify(activations), attributions
 
 
-def cut(tokens: Tensor, least: int) -> Tensor:
-    """Word numbers (N, L), cut behind the longest text, but not to less than `least`."""
-    longest = max(least, int((tokens != PAD).sum(1).max()))
-    return nn.functional.pad(tokens, (0, longest))[:, :longest]
+def trim_padding(tokens: Tensor, min_length: int) -> Tensor:
+    """Token ids (N, L) cut, or padded, to the length of the longest text, but at least to `min_length`."""
+    length = max(min_length, int((tokens != PAD).sum(1).max()))
+    return nn.functional.pad(tokens, (0, length))[:, :length]
 
 
-class Told(nn.Module):
-    """A TextCNN that says with its scores which words decided."""
+class WithAttributions(nn.Module):
+    """A TextCNN that returns the logits and the contribution of each word, for export.
+
+    Args:
+        network: The trained network.
+    """
 
     def __init__(self, network: TextCNN) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """As `TextCNN.told`."""
-        return self.network.told(tokens)
+        """As `TextCNN.forward_with_attributions`."""
+        return self.network.forward_with_attributions(tokens)

@@ -1,4 +1,4 @@
-"""U-Net: an encoder, a bottleneck and a decoder that gets each level's maps back (Ronneberger et al. 2015)."""
+"""U-Net: an encoder, a bottleneck, and a decoder with skip connections from the encoder (Ronneberger et al. 2015)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ LEVELS = 4
 
 
 class UNet(nn.Module):
-    """Four blocks down, a bottleneck, four blocks up, and one score a pixel. Source: arXiv:1505.04597, figure 1.
+    """Four encoder blocks, a bottleneck, four decoder blocks, one logit a pixel. Source: arXiv:1505.04597, figure 1.
 
-    Unlike there, convolutions are padded, so that the mask is as large as the image; batch norm follows each; and
-    the way up is interpolation instead of a transposed convolution. A block's last convolution already brings the
-    maps to the next level's width, so that half of what a level joins comes from below and half from beside it.
+    Unlike there, convolutions are padded, so that the mask has the size of the image; each is followed by batch norm;
+    and the decoder upsamples by interpolation instead of transposed convolution. The last convolution of a decoder
+    block reduces the channels to the next level's width, so that the next block gets half of its input channels from
+    below and half from the skip connection.
 
     Args:
         width: Filters of the first block; each level below has twice as many, the bottleneck as many as the last.
@@ -24,32 +25,32 @@ class UNet(nn.Module):
     def __init__(self, width: int = 16, channels: int = 3) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(LEVELS)]  # 16, 32, 64, 128
-        above = [width, *widths[:-1]]  # what a level's way up ends with: 16, 16, 32, 64
+        above = [width, *widths[:-1]]  # outputs of the decoder blocks: 16, 16, 32, 64
         pairs = zip([channels, *widths], widths, strict=False)
         self.encoder = nn.ModuleList(block(inputs, outputs, outputs) for inputs, outputs in pairs)
         self.bottleneck = block(widths[-1], widths[-1], widths[-1])
         self.decoder = nn.ModuleList(block(2 * w, w, up) for w, up in zip(widths[::-1], above[::-1], strict=True))
         self.output = nn.Conv2d(width, 1, 1)
-        # A length of 2: Muon keeps it, and weights as short as torch draws them could never be sure of a pixel.
+        # A norm of 2: Muon keeps the norm, and with the small one of torch's initialisation no logit could be large.
         nn.init.normal_(self.output.weight, std=2 / width**0.5)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float images (N, 3, H, W), H and W multiples of 16 -> scores (N, 1, H, W), above 0 where there is a pet."""
-        maps, beside = images, []
+        """Float images (N, 3, H, W), H and W multiples of 16 -> logits (N, 1, H, W), above 0 for pet."""
+        maps, skips = images, []
         for down in self.encoder:
-            beside.append(down(maps))  # (N, 16, H, W), (N, 32, H/2, W/2), (N, 64, H/4, W/4), (N, 128, H/8, W/8)
-            maps = F.max_pool2d(beside[-1], 2)
+            skips.append(down(maps))  # (N, 16, H, W), (N, 32, H/2, W/2), (N, 64, H/4, W/4), (N, 128, H/8, W/8)
+            maps = F.max_pool2d(skips[-1], 2)
         maps = self.bottleneck(maps)  # (N, 128, H/16, W/16)
         for up in self.decoder:
-            skip = beside.pop()
-            wide = F.interpolate(maps, skip.shape[2:], mode="bilinear")  # (N, C, H/2, W/2) -> (N, C, H, W)
-            maps = up(torch.cat([skip, wide], 1))  # two of (N, C, H, W) -> (N, 2 C, H, W) -> (N, C/2, H, W)
+            skip = skips.pop()
+            upsampled = F.interpolate(maps, skip.shape[2:], mode="bilinear")  # (N, C, H/2, W/2) -> (N, C, H, W)
+            maps = up(torch.cat([skip, upsampled], 1))  # two of (N, C, H, W) -> (N, 2 C, H, W) -> (N, C/2, H, W)
         return self.output(maps)
 
 
-def block(inputs: int, middle: int, outputs: int) -> nn.Sequential:
-    """Two 3×3 convolutions, each with batch norm and ReLU: (N, inputs, H, W) -> (N, outputs, H, W)."""
+def block(in_channels: int, hidden_channels: int, out_channels: int) -> nn.Sequential:
+    """Two 3×3 convolutions, each with batch norm and ReLU: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
     layers: list[nn.Module] = []
-    for given, made in ((inputs, middle), (middle, outputs)):
-        layers += [nn.Conv2d(given, made, 3, padding=1, bias=False), nn.BatchNorm2d(made), nn.ReLU()]
+    for inputs, outputs in ((in_channels, hidden_channels), (hidden_channels, out_channels)):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
     return nn.Sequential(*layers)

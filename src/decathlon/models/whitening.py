@@ -1,23 +1,23 @@
-"""A first convolution that starts from the pictures: it makes the values of a patch uncorrelated."""
+"""Initialise the first convolution so that it whitens the patches of the images."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-EPSILON = 3e-5  # added to each variance: directions that hardly vary are noise, and not blown up
+EPSILON = 3e-5  # added to each variance: directions of little variance are noise, not to be amplified
 
 
 @torch.no_grad()
 def whiten(convolution: nn.Conv2d, images: Tensor) -> None:
-    """Set a convolution to the main directions of the images' patches, each scaled to variance 1, and their negatives.
+    """Set a convolution to the principal components of the images' patches, scaled to variance 1, and their negatives.
 
-    The weights are then frozen; the biases go on learning. After tysam-code/hlb-CIFAR10, and Jordan 2024,
+    The weights are then frozen; the biases stay trainable. After tysam-code/hlb-CIFAR10, and Jordan 2024,
     arXiv:2404.00498, section 3.2.
 
     Args:
-        convolution: With twice as many filters as directions, at most 2 · C · k · k.
-        images: Float (N, C, H, W) from 0 to 1; a few thousand are enough.
+        convolution: Has two filters per component, at most 2 · C · k · k.
+        images: Float (N, C, H, W) from 0 to 1; a few thousand suffice.
     """
     side, filters = convolution.kernel_size[0], convolution.out_channels // 2
     # (N, C, H, W) -> (N, C, H', W', k, k) -> (N · H' · W', C · k · k)
@@ -26,7 +26,7 @@ def whiten(convolution: nn.Conv2d, images: Tensor) -> None:
     )
     mean = patches.mean(0)
     variances, directions = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
-    white = (directions / (variances + EPSILON).sqrt()).T.flip(0)[:filters]  # the largest variances come last
+    white = (directions / (variances + EPSILON).sqrt()).T.flip(0)[:filters]  # eigh sorts variances in ascending order
     white = torch.cat([white, -white])
     convolution.weight.copy_(white.view_as(convolution.weight))
     if convolution.bias is not None:

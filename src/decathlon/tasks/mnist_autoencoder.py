@@ -1,78 +1,82 @@
-"""`mnist-autoencoder`: learn codes without labels, then let a random forest read them.
+"""`mnist-autoencoder`: learn latent codes without labels, then classify them by a random forest.
 
 Network   convolutional autoencoder, 28×28 -> code of 64 -> 28×28; random forest on the codes of 1,000 images
 Expected  96.87 ± 0.19 % for the forest on MNIST's test split (3 seeds); reconstruction error 0.0133
-Time      66 s of training on two cores of an AMD EPYC; validation passes the bar, 90 %, after 14 s
+Time      66 s of training on two cores of an AMD EPYC; validation reaches the bar, 90 %, after 14 s
 Command   decathlon train mnist-autoencoder
 More      docs/tasks/mnist-autoencoder.md
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.manifold import TSNE
 from torch import Tensor, nn
 
-from decathlon import classify, metrics, plots
-from decathlon.augment import to_float, warp
-from decathlon.data import Data, Epoch, Source, Split, digit, mnist, shuffled, stream
-from decathlon.models.autoencoder import Autoencoder, Coder, Codes
-from decathlon.portable import Graph, Session
-from decathlon.recipe import Card, Optimizer, require
-from decathlon.recipe import Recipe as BaseRecipe
-from decathlon.rules import expect_shape, operations
+from decathlon.data import mnist
+from decathlon.data.base import Data, DataInfo, EpochShard, Source, Split, derive_seed, shuffled_batches
+from decathlon.data.io.digit_image import PREPROCESSING
+from decathlon.data.io.images import ImageInput
+from decathlon.data.transforms.augment import to_float, warp
+from decathlon.errors import require
+from decathlon.evaluation import classification, forests, metrics
+from decathlon.evaluation.architecture import expect_shape, operations
+from decathlon.evaluation.onnx_graph import OnnxGraph, OnnxNetwork
+from decathlon.evaluation.predictions import Classification
+from decathlon.models.autoencoder import Autoencoder, AutoencoderWithLabels, EncoderOnly
+from decathlon.tasks.base import Spec
+from decathlon.tasks.recipe import Optimizer
+from decathlon.tasks.recipe import Recipe as BaseRecipe
 
-CARD = Card(
-    id="mnist-autoencoder",
-    dataset="mnist",
-    network="autoencoder, code of at most 128 values; random forest on the codes of 1,000 training images",
-    bar=0.90,
-)
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestClassifier
+
+ARCHITECTURE = "autoencoder, code of at most 128 values; random forest on the codes of 1,000 training images"
+SPEC = Spec(id="mnist-autoencoder", dataset="mnist", network=ARCHITECTURE, bar=0.90)
 
 # --- Recipe -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(BaseRecipe):
-    """How `mnist-autoencoder` is trained."""
+    """The hyperparameters of `mnist-autoencoder`."""
 
-    code: int = 64
-    """Values in a code."""
+    latent_dim: int = 64
+    """Latent dimension: the size of a code."""
     channels: tuple[int, int, int] = (16, 32, 64)
     """Filters of the encoder's three convolutions."""
     rotation: float = 15.0
-    """Largest rotation of a view, degrees."""
+    """Random rotation of the second view: maximum angle in degrees."""
     scale: float = 0.15
-    """Largest change of width and of height, a fraction."""
+    """Random scaling of width and height, up to this fraction."""
     shear: float = 0.2
-    """Largest shear, tangent of the angle."""
+    """Random shear, up to this tangent of the angle."""
     shift: float = 2.0
-    """Largest shift, pixels."""
+    """Random translation: maximum shift in pixels."""
     elastic: float = 1.0
     """Standard deviation of the elastic distortion, pixels."""
-    reconstruction: float = 10.0
-    """Weight of the reconstruction error."""
-    invariance: float = 1.0
-    """Weight of the distance between the codes of two views of one image."""
-    variance: float = 1.0
-    """Weight of what keeps every value of the code varying."""
-    covariance: float = 0.04
-    """Weight of what keeps the values of the code from saying the same."""
-    labelled: int = 1000
-    """Training images whose labels the forest sees."""
-    trees: int = 500
-    """Trees in the forest."""
+    reconstruction_weight: float = 10.0
+    """Weight of the reconstruction loss, the mean squared error."""
+    invariance_weight: float = 1.0
+    """Weight of VICReg's invariance term: the distance between the codes of two views of an image."""
+    variance_weight: float = 1.0
+    """Weight of VICReg's variance term, which keeps each dimension of the code from collapsing."""
+    covariance_weight: float = 0.04
+    """Weight of VICReg's covariance term, which decorrelates the dimensions of the code."""
+    n_labelled: int = 1000
+    """Labelled training images for the random forest."""
+    n_trees: int = 500
+    """Trees of the random forest."""
     epochs: int = 5
     batch_size: int = 256
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=3e-3, weight_decay=1e-2, warmup=0.15, clip=5.0))
+    optimizer: Optimizer = field(
+        default_factory=lambda: Optimizer(lr=3e-3, weight_decay=1e-2, warmup=0.15, max_grad_norm=5.0)
+    )
 
 
 def recipe() -> Recipe:
@@ -82,89 +86,89 @@ def recipe() -> Recipe:
 
 def sample_recipe() -> Recipe:
     """The recipe for the sample: fewer images, so smaller batches, and fewer labels."""
-    return replace(recipe(), labelled=300, trees=200, batch_size=64, epochs=8)
+    return replace(recipe(), n_labelled=300, n_trees=200, batch_size=64, epochs=8)
 
 
 # --- Data -------------------------------------------------------------------------------------------------------------
 
 
 def load(source: Source, recipe: Recipe) -> Data:
-    """Images uint8 (N, 1, 28, 28), labels (N,). `meta` says how many labels the forest will see."""
+    """Images uint8 (N, 1, 28, 28), labels (N,)."""
     data = mnist.load(source)
-    counted = len(labelled(data.train, recipe, len(data.meta["classes"])))
-    require("--labelled", counted > 0, f"at least {len(data.meta['classes'])}, one for each class")
-    return replace(data, meta=data.meta | {"labelled": counted})
+    n_labelled = len(choose_labelled(data.train, recipe, len(data.info.classes)))
+    require("--n-labelled", n_labelled > 0, f"at least {len(data.info.classes)}, one for each class")
+    return replace(data, info=replace(data.info, n_labelled=n_labelled))
 
 
-def labelled(train: Split, recipe: Recipe, classes: int) -> Tensor:
-    """Indices of the training images whose labels may be used: as many of each class, drawn with the seed."""
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(stream(recipe.seed)))
+def choose_labelled(train: Split, recipe: Recipe, num_classes: int) -> Tensor:
+    """Indices of the labelled training images: as many of each class, drawn with the seed."""
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(derive_seed(recipe.seed)))
     targets = train.targets.cpu()[order]
-    share = recipe.labelled // classes
-    return torch.cat([order[targets == number][:share] for number in range(classes)])
+    per_class = recipe.n_labelled // num_classes
+    return torch.cat([order[targets == label][:per_class] for label in range(num_classes)])
 
 
-def batches(split: Split, recipe: Recipe, epoch: Epoch) -> Iterable[Split]:
+def batches(split: Split, recipe: Recipe, epoch: EpochShard) -> Iterable[Split]:
     """Shuffled batches from memory."""
-    return shuffled(split, recipe.batch_size, epoch)
+    return shuffled_batches(split, recipe.batch_size, epoch)
 
 
 # --- Model ------------------------------------------------------------------------------------------------------------
 
 
-def model(
-    recipe: Recipe, meta: dict[str, Any], train: Split | None = None, network: nn.Module | None = None
-) -> nn.Module:
+def model(recipe: Recipe, info: DataInfo, train: Split | None = None, network: nn.Module | None = None) -> nn.Module:
     """Float images (N, 1, 28, 28) from 0 to 1 -> reconstructions of the same shape, and codes (N, at most 128)."""
     if network is None:
-        network = Autoencoder(recipe.code, recipe.channels)
-    coder = Coder(network, shapes(network)[1].shape[1], meta["labelled"])
-    return coder.to(memory_format=torch.channels_last)  # convolutions on the CPU are a fifth faster
+        network = Autoencoder(recipe.latent_dim, recipe.channels)
+    latent_dim = run_on_example(network)[1].shape[1]
+    autoencoder = AutoencoderWithLabels(network, latent_dim, info.n_labelled)
+    return autoencoder.to(memory_format=torch.channels_last)  # convolutions on the CPU are 1.2 times as fast
 
 
-def shapes(network: nn.Module) -> tuple[Tensor, Tensor]:
-    """Try a network on two images. Raises ValueError where it does not give two images back and two codes."""
+def run_on_example(network: nn.Module) -> tuple[Tensor, Tensor]:
+    """Reconstructions and codes of two images. Raises ValueError where their shapes are wrong."""
     example = torch.zeros(2, 1, 28, 28, device=next(network.parameters()).device)
     output, _ = operations(network, example)
     if not isinstance(output, tuple) or len(output) != 2:
-        raise ValueError("the network must give a pair for images (N, 1, 28, 28): reconstructions and codes (N, code)")
+        raise ValueError("the network must return a pair: reconstructions (N, 1, 28, 28) and codes (N, latent_dim)")
     expect_shape(output[0], (2, 1, 28, 28), example, "reconstruction")
     size = output[1].shape[-1] if isinstance(output[1], Tensor) and output[1].ndim == 2 else 64
     expect_shape(output[1], (2, size), example, "code")
     return output
 
 
-def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:
-    """A code of at most 128 values."""
-    _, codes = shapes(model)
-    return [f"its code has {codes.shape[1]} values, more than 128"] if codes.shape[1] > 128 else []
+def check_architecture(model: nn.Module, info: DataInfo) -> list[str]:
+    """A latent dimension of at most 128."""
+    _, codes = run_on_example(model)
+    return [f"its latent dimension is {codes.shape[1]}, more than 128"] if codes.shape[1] > 128 else []
 
 
-# --- Step -------------------------------------------------------------------------------------------------------------
+# --- Training loss ----------------------------------------------------------------------------------------------------
 
 
-def step(model: nn.Module, batch: Split, recipe: Recipe) -> dict[str, Tensor]:
-    """Reconstruct each image, and give a distorted view of it the same code. No label is used.
+def training_loss(model: nn.Module, batch: Split, recipe: Recipe) -> dict[str, Tensor]:
+    """Reconstruction loss of the image, and VICReg's terms on its code and that of a distorted view. No label is used.
 
-    The terms that shape the code are VICReg's (Bardes, Ponce and LeCun 2022, section 4.1).
+    VICReg: Bardes, Ponce and LeCun 2022, arXiv:2105.04906, section 4.1.
     """
     clean = to_float(batch.inputs)
     view = warp(clean, len(clean), recipe.rotation, recipe.scale, recipe.shear, recipe.shift, recipe.elastic)
-    images, codes = model(torch.cat([clean, view]))
-    reconstruction = F.mse_loss(images[: len(clean)], clean)
+    reconstructions, codes = model(torch.cat([clean, view]))
+    reconstruction = F.mse_loss(reconstructions[: len(clean)], clean)
     first, second = codes.float().chunk(2)
     invariance = F.mse_loss(first, second)
-    variance, covariance = (torch.stack(t).mean() for t in zip(spread_of(first), spread_of(second), strict=True))
-    loss = recipe.reconstruction * reconstruction + recipe.invariance * invariance
-    loss = loss + recipe.variance * variance + recipe.covariance * covariance
+    terms = zip(variance_and_covariance(first), variance_and_covariance(second), strict=True)
+    variance, covariance = (torch.stack(pair).mean() for pair in terms)
+    loss = recipe.reconstruction_weight * reconstruction + recipe.invariance_weight * invariance
+    loss = loss + recipe.variance_weight * variance + recipe.covariance_weight * covariance
     parts = {"reconstruction": reconstruction, "invariance": invariance, "variance": variance}
     return {"loss": loss, **parts, "covariance": covariance}
 
 
-def spread_of(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """How far the deviation of each value (N, code) falls short of 1, and the squared covariances between values."""
+def variance_and_covariance(codes: Tensor) -> tuple[Tensor, Tensor]:
+    """VICReg's variance term, a hinge loss on the standard deviations of codes (N, latent_dim), and covariance term."""
     centred = codes - codes.mean(0)
-    covariance = centred.T @ centred / max(1, len(codes) - 1)  # (code, code)
+    covariance = centred.T @ centred / max(1, len(codes) - 1)  # (latent_dim, latent_dim)
     off_diagonal = covariance.square().sum() - covariance.diagonal().square().sum()
     return (1 - (centred.var(0) + 1e-4).sqrt()).relu().mean(), off_diagonal / codes.shape[1]
 
@@ -172,77 +176,75 @@ def spread_of(codes: Tensor) -> tuple[Tensor, Tensor]:
 # --- Evaluate ---------------------------------------------------------------------------------------------------------
 
 
-def evaluate(model: Coder, data: Data, split: str, recipe: Recipe) -> dict[str, float]:
-    """Accuracy of a forest grown on the labelled codes; squared error a pixel of the reconstructions."""
-    chosen = labelled(data.train, recipe, len(data.meta["classes"])).to(data.train.targets.device)
+def evaluate(model: AutoencoderWithLabels, data: Data, split: str, recipe: Recipe) -> dict[str, float]:
+    """Accuracy of a random forest fitted on the labelled codes; mean squared error of the reconstructions."""
+    chosen = choose_labelled(data.train, recipe, len(data.info.classes)).to(data.train.targets.device)
     model.codes, model.labels = encode(model, data.train.inputs[chosen]), data.train.targets[chosen]
     examples: Split = getattr(data, split)
-    found = grow(model, recipe).predict(encode(model, examples.inputs).cpu().numpy())
-    error = metrics.outputs(
+    predicted = fit_forest(model, recipe).predict(encode(model, examples.inputs).cpu().numpy())
+    errors = metrics.outputs(
         lambda images: (model(to_float(images))[0] - to_float(images)).square().mean((1, 2, 3)), examples.inputs
     )
-    accuracy = float((found == examples.targets.cpu().numpy()).mean())
-    return {"accuracy": accuracy, "reconstruction_mse": error.mean().item()}
+    accuracy = float((predicted == examples.targets.cpu().numpy()).mean())
+    return {"accuracy": accuracy, "reconstruction_mse": errors.mean().item()}
 
 
 def encode(model: nn.Module, images: Tensor) -> Tensor:
-    """Codes (N, code) of uint8 images (N, 1, 28, 28)."""
+    """Codes (N, latent_dim) of uint8 images (N, 1, 28, 28)."""
     return metrics.outputs(lambda batch: model(to_float(batch))[1], images)
 
 
-def grow(model: Coder, recipe: Recipe) -> RandomForestClassifier:
-    """The forest (Breiman 2001) on the labelled codes that the model holds."""
-    forest = RandomForestClassifier(recipe.trees, random_state=recipe.seed, n_jobs=torch.get_num_threads())
+def fit_forest(model: AutoencoderWithLabels, recipe: Recipe) -> RandomForestClassifier:
+    """A random forest (Breiman 2001) on the labelled codes of the model."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    forest = RandomForestClassifier(recipe.n_trees, random_state=recipe.seed, n_jobs=torch.get_num_threads())
     return forest.fit(model.codes.cpu().numpy(), model.labels.cpu().numpy())
 
 
 # --- Predict ----------------------------------------------------------------------------------------------------------
 
 
-def predict(model: Coder, inputs: list[str], recipe: Recipe, meta: dict[str, Any]) -> list[dict[str, Any]]:
-    """Classes with the share of trees that voted for each, for pictures of a digit: any size, colour or grey."""
-    codes: nn.Module = Codes(model)
-    if isinstance(model, Session):
-        codes, shares, classes = model, model.shares, model.facts["labels"]
-    else:
-        forest = grow(model, recipe)
-        shares, classes = forest.predict_proba, names(forest, meta)
-
-    def answer(image: Tensor) -> dict[str, Any]:
-        with torch.no_grad():
-            return classify.ranked(shares(codes(to_float(image[None])).numpy())[0].tolist(), classes)
-
-    return digit.answers(inputs, answer)
+def predict(
+    model: nn.Module, inputs: Sequence[ImageInput], recipe: Recipe, info: DataInfo, batch_size: int = 32
+) -> list[Classification | Exception]:
+    """Class probabilities of images of a digit: any size, RGB or grey. A probability is a fraction of the trees."""
+    if isinstance(model, OnnxNetwork):
+        assert model.predict_proba is not None, "open_file finds the forest or raises"
+        return forests.predict(model, model.predict_proba, inputs, model.metadata["labels"], batch_size)
+    autoencoder = cast(AutoencoderWithLabels, model)
+    forest = fit_forest(autoencoder, recipe)
+    classes = forests.class_names(forest, info.classes)
+    return forests.predict(EncoderOnly(autoencoder), forest.predict_proba, inputs, classes, batch_size)
 
 
-def names(forest: RandomForestClassifier, meta: dict[str, Any]) -> list[str]:
-    """The classes in the order of the forest's votes."""
-    return [meta["classes"][number] for number in forest.classes_]
+def onnx_graph(model: AutoencoderWithLabels, recipe: Recipe, info: DataInfo) -> OnnxGraph:
+    """What `export` writes: the encoder, and beside it the forest that classifies the codes."""
+    forest = fit_forest(model, recipe)
+    metadata = classification.onnx_graph(model, (1, 28, 28), info, PREPROCESSING).metadata
+    postprocessing = "the random forest in the file beside classifies the codes: the fraction of trees for each label"
+    metadata |= {"labels": forests.class_names(forest, info.classes), "postprocessing": postprocessing}
+    return OnnxGraph(EncoderOnly(model), torch.rand(2, 1, 28, 28), "images", ("codes",), {0: "batch"}, metadata, forest)
 
 
-def graph(model: Coder, recipe: Recipe, meta: dict[str, Any]) -> Graph:
-    """What `export` writes: the encoder, and beside it the forest that reads the codes."""
-    forest = grow(model, recipe)
-    facts = classify.graph(model, (1, 28, 28), meta, digit.READING).facts
-    facts |= {"labels": names(forest, meta), "answer": "the forest beside reads the codes: the share of each label"}
-    return Graph(Codes(model), torch.rand(2, 1, 28, 28), "images", ("codes",), {0: "batch"}, facts, forest)
+# --- Plots ------------------------------------------------------------------------------------------------------------
 
 
-# --- Show -------------------------------------------------------------------------------------------------------------
-
-
-def show(model: Coder, data: Data, recipe: Recipe, folder: Path) -> None:
+def plot_validation(model: AutoencoderWithLabels, data: Data, recipe: Recipe, folder: Path) -> None:
     """reconstructions.png, codes.png, confusion.png, mistakes.png, of the validation split."""
-    split, classes = data.validation, data.meta["classes"]
+    from sklearn.manifold import TSNE
+
+    from decathlon.evaluation import plots
+
+    split, classes = data.validation, data.info.classes
     images = to_float(split.inputs[:16])
     pairs = torch.stack([images, model(images)[0].float().clamp(0, 1)], 1).flatten(0, 1)  # (32, 1, 28, 28), in turn
     plots.grid(list(pairs), ["original", "reconstruction"] * len(images), folder / "reconstructions.png", 8)
     codes = encode(model, split.inputs).cpu().numpy()
-    flat = TSNE(random_state=0, perplexity=min(30.0, len(codes) / 4), init="random").fit_transform(codes[:1000])
-    plots.plane(flat, split.targets[:1000].cpu().numpy(), classes, folder / "codes.png", "validation codes, by t-SNE")
-    forest = grow(model, recipe)
-    votes = np.zeros((len(codes), len(classes)), np.float32)
-    votes[:, forest.classes_] = forest.predict_proba(codes)
-    logits = torch.from_numpy(votes).clamp_min(1e-9).log().to(split.targets.device)
+    points = TSNE(random_state=0, perplexity=min(30.0, len(codes) / 4), init="random").fit_transform(codes[:1000])
+    labels = split.targets[:1000].cpu().numpy()
+    plots.scatter(points, labels, classes, folder / "codes.png", "validation codes, by t-SNE")
+    forest = fit_forest(model, recipe)
+    logits = forests.log_probabilities(forest, codes, len(classes)).to(split.targets.device)
     plots.confusion_matrix(logits, split.targets, classes, folder / "confusion.png")
     plots.mistakes(logits, split, classes, folder / "mistakes.png")

@@ -1,34 +1,41 @@
-"""`voc-faster-rcnn`: find things of twenty classes in photos, in two stages: where something is, then what it is.
+"""`voc-faster-rcnn`: detect objects of twenty classes in two stages: region proposals, then their classes.
 
 Network   Faster R-CNN, MobileNetV3-Large backbone with a feature pyramid, 320 pixels (after Ren et al. 2015)
-Expected  from scratch at 128 pixels, 15 epochs: map 3.96 %, map_50 9.4 % on voc-3737 (1 run); at 320 not measured
-Time      87 min for those on one core; a minute or two for the sample, map_50 95 to 97 % (2 runs)
-Command   decathlon train voc-faster-rcnn
+Expected  map 25.9 %, map_50 49.4 % on voc-3737 (1 run), on timm's EfficientNet-Lite0 with ImageNet's weights
+Time      1 h 52 min on one of two shared cores; a minute or two for the sample, map_50 95 to 97 % (2 runs)
+Command   decathlon train voc-faster-rcnn (the flags for other backbones and weights are on its page)
 More      docs/tasks/voc-faster-rcnn.md
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal, cast
 
-import torch
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v3_large
+from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
 from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection import FasterRCNN_MobileNet_V3_Large_320_FPN_Weights as Weights
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.ops import FeaturePyramidNetwork
 
-from decathlon import boxes, detection
-from decathlon.data import Data, Epoch, Source, Split, voc
-from decathlon.models.faster_rcnn import faster_rcnn, pretrain, small_faster_rcnn
-from decathlon.portable import Graph
-from decathlon.recipe import Card, Optimizer, require
-from decathlon.recipe import Recipe as BaseRecipe
+from decathlon.data import voc
+from decathlon.data.base import Data, DataInfo, EpochShard, Source, Split
+from decathlon.data.io.images import ImageInput
+from decathlon.data.pretrained import start_detector
+from decathlon.data.transforms import detection as transforms
+from decathlon.evaluation import detection, detection_onnx
+from decathlon.evaluation.onnx_graph import OnnxGraph
+from decathlon.evaluation.predictions import Detections
+from decathlon.models.faster_rcnn import HEADS, faster_rcnn, small_faster_rcnn, timm_faster_rcnn
+from decathlon.models.timm_backbone import TIMM, derived_anchors
+from decathlon.tasks.base import Spec
+from decathlon.tasks.recipe import Optimizer
+from decathlon.tasks.recipe import Recipe as BaseRecipe
 
-CARD = Card(
+SPEC = Spec(
     id="voc-faster-rcnn",
     dataset="voc",
     network="Faster R-CNN, MobileNetV3-Large 320 FPN",
@@ -40,55 +47,60 @@ CARD = Card(
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(BaseRecipe):
-    """How `voc-faster-rcnn` is trained."""
+    """The hyperparameters of `voc-faster-rcnn`."""
 
-    may_be_zero: ClassVar[tuple[str, ...]] = ("seed", "workers", "trainable")
+    may_be_zero: ClassVar[tuple[str, ...]] = ("seed", "workers", "trainable_layers")
 
     weights: str = "none"
-    """Pretrained weights to begin with: coco (all of it), imagenet (its backbone), none, or a file of either."""
-    backbone: Literal["mobilenet_v3_large", "small"] = "mobilenet_v3_large"
-    """small is for the sample, and breaks the card's promise elsewhere."""
+    """Pretrained weights: coco (the whole detector, from torchvision's server), imagenet (the backbone; with
+    timm/tf_efficientnet_lite0 from a pip package), none (needs many times the data and epochs), or a file."""
+    backbone: str = "mobilenet_v3_large"
+    """mobilenet_v3_large, the task's; timm/NAME, any timm model with features_only; small, for the sample."""
     channels: tuple[int, int, int, int] = (16, 32, 64, 96)
-    """Filters of the small backbone's stages."""
-    width: int = 256
-    """Of the layers that look at a region, on the small backbone."""
+    """Channels of the small backbone's stages."""
+    representation_size: int = 256
+    """Width of the two fully connected layers of the RoI head, with the small backbone and timm's."""
+    pyramid_channels: int = 128
+    """Channels of each level of the pyramid, with timm's backbones."""
+    pyramid_strides: tuple[int, ...] = (8, 16, 32)
+    """Strides of the levels of the pyramid, with timm's backbones; a level pooled from the last comes after them."""
     norm: Literal["batch", "frozen", "group"] = "batch"
     """Norm in the backbone; frozen keeps the statistics of pretrained weights, as torchvision does."""
-    trainable: int = 6
+    trainable_layers: int = 6
     """Stages of the backbone that are trained, from its end: 6 is all of it."""
     min_size: int = 320
-    """Pixels to which the shorter side of a picture is scaled."""
+    """Pixels to which the shorter side of an image is scaled."""
     max_size: int = 640
-    """Most pixels of the longer side: a longer picture is scaled down further."""
-    stored: int = 500
-    """Longest side of the decoded pictures in the cache, pixels."""
+    """Maximum of the longer side, pixels: a longer image is scaled down further."""
+    cache_size: int = 500
+    """Longest side of the decoded images in the cache, pixels."""
     anchors: tuple[int, ...] = (32, 64, 128, 256, 512)
-    """Sides of the anchors, pixels of the scaled picture; on the small backbone they double from level to level."""
-    proposals: int = 300
-    """Regions of a picture that the first stage hands over in training."""
-    regions: int = 64
-    """Of these, how many are trained on: torchvision's 512 are most of the work."""
-    zoom: tuple[float, float] = (0.6, 1.25)
-    """How small and how large, by the picture's size, the part may be that is shown in training."""
-    threshold: float = 0.5
-    """Score from which `predict` and the plots name a thing."""
+    """Sides of the anchors, pixels of the scaled image; on the small backbone they double from level to level."""
+    anchor_scale: float = 4.0
+    """Side of the smallest anchor of a level in strides at 320 pixels, with timm's backbones, in place of --anchors."""
+    rpn_post_nms_top_n: int = 300
+    """Proposals for an image that the RPN passes to the RoI head in training."""
+    roi_batch_size: int = 64
+    """Sampled proposals for an image on which the RoI head is trained; torchvision's 512 take most of the time."""
+    scale_range: tuple[float, float] = (0.6, 1.25)
+    """Side of the random crop in training relative to the image, from and to; above 1 it is padded."""
+    color_jitter: float = 0.2
+    """Maximum change of brightness, contrast and saturation in training, as a fraction."""
+    repeat_threshold: float = 0.1
+    """Images of classes that fewer than this fraction of the images show are drawn more often (LVIS)."""
+    score_threshold: float = 0.5
+    """Score from which `predict` and the plots show an object."""
     workers: int = 0
-    """Processes that read ahead."""
+    """Processes of the DataLoader; with 0 the training process loads."""
     epochs: int = 15
     batch_size: int = 8
     optimizer: Optimizer = field(
-        default_factory=lambda: Optimizer("adamw", lr=5e-4, weight_decay=0.01, warmup=0.1, clip=5.0)
+        default_factory=lambda: Optimizer("adamw", lr=5e-4, weight_decay=0.01, warmup=0.1, max_grad_norm=5.0)
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("--trainable", self.trainable <= 6, "at most 6: the backbone has no more stages")
-        require("--zoom", 0 < self.zoom[0] <= 1 <= self.zoom[1], "one number up to 1, and one from 1")
-        require("--threshold", self.threshold <= 1, "from 0 to 1")
-        require("--max-size", self.max_size >= self.min_size, "at least --min-size")
-        require("--norm", self.norm != "frozen" or self.weights != "none", "batch or group without --weights")
-        require("--norm", self.norm != "group" or self.weights == "none", "batch or frozen with --weights")
-        require("--weights", self.backbone != "small" or self.weights == "none", "none with the small backbone")
+        transforms.check_recipe(self, 6, "mobilenet_v3_large")
 
 
 def recipe() -> Recipe:
@@ -97,19 +109,21 @@ def recipe() -> Recipe:
 
 
 def sample_recipe() -> Recipe:
-    """The recipe for the sample: a small backbone, small pictures."""
+    """The recipe for the sample: a small backbone, small images."""
     return replace(
         recipe(),
         backbone="small",
         min_size=120,
         max_size=160,
         anchors=(16, 22),
-        proposals=100,
-        regions=32,
-        zoom=(0.9, 1.0),
+        rpn_post_nms_top_n=100,
+        roi_batch_size=32,
+        scale_range=(0.9, 1.0),
+        color_jitter=0.0,  # a class has a colour of its own
+        repeat_threshold=0.0,
         epochs=6,
         batch_size=4,
-        optimizer=Optimizer("adamw", lr=2e-3, weight_decay=0.01, warmup=0.1, clip=1.0),
+        optimizer=Optimizer("adamw", lr=2e-3, weight_decay=0.01, warmup=0.1, max_grad_norm=1.0),
     )
 
 
@@ -117,69 +131,88 @@ def sample_recipe() -> Recipe:
 
 
 def load(source: Source, recipe: BaseRecipe) -> Data:
-    """Pictures uint8 (3, H, W) with boxes."""
-    return voc.load(source, cast(Recipe, recipe).stored)
+    """Images uint8 (3, H, W) with boxes."""
+    return voc.load(source, cast(Recipe, recipe).cache_size)
 
 
-def batches(split: voc.Scenes, recipe: Recipe, epoch: Epoch) -> Iterable[boxes.Batch]:
-    """Batches of pictures of about one shape, zoomed and mirrored at random."""
+def batches(split: voc.DetectionSplit, recipe: Recipe, epoch: EpochShard) -> Iterable[transforms.Batch]:
+    """Batches of images of a similar aspect ratio, cropped, scaled and flipped at random."""
     size = recipe.min_size, recipe.max_size
-    return boxes.batches(split, recipe.batch_size, epoch, size, recipe.zoom, recipe.workers)
+    random = recipe.scale_range, recipe.workers, recipe.color_jitter, recipe.repeat_threshold
+    return transforms.batches(split, recipe.batch_size, epoch, size, *random)
 
 
 # --- Model ------------------------------------------------------------------------------------------------------------
 
 
-def model(
-    recipe: Recipe, meta: dict[str, Any], train: Split | None = None, network: nn.Module | None = None
-) -> nn.Module:
-    """Lists of pictures, and targets in training -> detections, and in training losses."""
+def model(recipe: Recipe, info: DataInfo, train: Split | None = None, network: nn.Module | None = None) -> nn.Module:
+    """A list of images -> detections; in training, with targets -> losses."""
 
     def build(classes: int) -> FasterRCNN:
         options = {
             "min_size": recipe.min_size,
             "max_size": recipe.max_size,
-            "rpn_pre_nms_top_n_train": 2 * recipe.proposals,
-            "rpn_post_nms_top_n_train": recipe.proposals,
+            "rpn_pre_nms_top_n_train": 2 * recipe.rpn_post_nms_top_n,
+            "rpn_post_nms_top_n_train": recipe.rpn_post_nms_top_n,
             "rpn_pre_nms_top_n_test": 150,  # these three are torchvision's for 320 pixels
             "rpn_post_nms_top_n_test": 150,
             "rpn_score_thresh": 0.05,
-            "box_batch_size_per_image": recipe.regions,
+            "box_batch_size_per_image": recipe.roi_batch_size,
         }
         if recipe.backbone == "small":
-            return small_faster_rcnn(classes, recipe.anchors, recipe.channels, recipe.width, **options)
-        return faster_rcnn(classes, recipe.anchors, recipe.norm, recipe.trainable, **options)
+            return small_faster_rcnn(classes, recipe.anchors, recipe.channels, recipe.representation_size, **options)
+        if recipe.backbone.startswith(TIMM):
+            strides = recipe.pyramid_strides
+            return timm_faster_rcnn(
+                classes,
+                recipe.backbone,
+                strides,
+                derived_anchors((*strides, 2 * strides[-1]), recipe.anchor_scale, recipe.min_size),
+                recipe.pyramid_channels,
+                recipe.representation_size,
+                cast(Literal["batch", "frozen"], recipe.norm),
+                recipe.trainable_layers,
+                # With few training images the RPN gives low scores to objects that the RoI head then detects.
+                **options
+                | {
+                    "rpn_pre_nms_top_n_test": 2 * recipe.rpn_post_nms_top_n,
+                    "rpn_post_nms_top_n_test": recipe.rpn_post_nms_top_n,
+                    "rpn_score_thresh": 0.0,
+                },
+            )
+        return faster_rcnn(classes, recipe.anchors, recipe.norm, recipe.trainable_layers, **options)
 
     if network is None:
-        network = made = build(len(meta["classes"]))
+        network = detector = build(len(info.classes))
         if train is not None and recipe.weights != "none":
-            pretrain(made, recipe.weights, meta["classes"], build)
-    return detection.exact(network).to(memory_format=torch.channels_last)
+            pretrained = Weights.COCO_V1, MobileNet_V3_Large_Weights.IMAGENET1K_V1
+            start_detector(detector, recipe.weights, recipe.backbone, build, HEADS, info.classes, *pretrained)
+    return detection.fp32_outputs(network).to(memory_format=detection.memory_format())
 
 
-def rules(model: nn.Module, meta: dict[str, Any]) -> list[str]:
+def check_architecture(model: nn.Module, info: DataInfo) -> list[str]:
     """Faster R-CNN with a pyramid and a predictor for the classes; the backbone, too, but for the sample."""
-    detection.check(model, meta)
+    detection.check_outputs(model, info)
     if not isinstance(model, FasterRCNN):
-        return ["it is no FasterRCNN of torchvision's"]
-    broken, predictor = [], model.roi_heads.box_predictor
-    if not isinstance(predictor, FastRCNNPredictor) or predictor.cls_score.out_features != len(meta["classes"]) + 1:
-        broken.append("its predictor is no FastRCNNPredictor for the data's classes and the background")
-    if not isinstance(model.backbone, BackboneWithFPN):
-        return [*broken, "its backbone has no feature pyramid"]
-    if not meta["sample"] and detection.kernels(model.backbone.body) != detection.kernels(
+        return ["it is not a torchvision FasterRCNN"]
+    violations, predictor = [], model.roi_heads.box_predictor
+    if not isinstance(predictor, FastRCNNPredictor) or predictor.cls_score.out_features != len(info.classes) + 1:
+        violations.append("its predictor is not a FastRCNNPredictor for the data's classes and the background")
+    if not isinstance(getattr(model.backbone, "fpn", None), FeaturePyramidNetwork):
+        return [*violations, "its backbone has no feature pyramid"]
+    if not info.is_sample and detection.kernel_shapes(model.backbone.body) != detection.kernel_shapes(
         mobilenet_v3_large().features
     ):
-        broken.append("its backbone is not MobileNetV3-Large")
-    return broken
+        violations.append("its backbone is not MobileNetV3-Large")
+    return violations
 
 
-# --- Step -------------------------------------------------------------------------------------------------------------
+# --- Training loss ----------------------------------------------------------------------------------------------------
 
 
-def step(model: nn.Module, batch: boxes.Batch, recipe: Recipe) -> dict[str, Tensor]:
-    """The sum of four losses: is there something and where (first stage), what is it and where (second)."""
-    return detection.step(model, batch)
+def training_loss(model: nn.Module, batch: transforms.Batch, recipe: Recipe) -> dict[str, Tensor]:
+    """The sum of four losses: objectness and box regression (RPN), classification and box regression (RoI head)."""
+    return detection.training_loss(model, batch)
 
 
 # --- Evaluate ---------------------------------------------------------------------------------------------------------
@@ -187,25 +220,27 @@ def step(model: nn.Module, batch: boxes.Batch, recipe: Recipe) -> dict[str, Tens
 
 def evaluate(model: nn.Module, data: Data, split: str, recipe: Recipe) -> dict[str, float]:
     """COCO's AP, as `map`, and VOC's of 2007."""
-    return detection.evaluate(model, getattr(data, split), data.meta["classes"])
+    return detection.evaluate(model, getattr(data, split), data.info.classes)
 
 
 # --- Predict ----------------------------------------------------------------------------------------------------------
 
 
-def predict(model: nn.Module, inputs: list[str], recipe: Recipe, meta: dict[str, Any]) -> list[dict[str, Any]]:
-    """The things in photos of any size; a picture of each with their boxes is written."""
-    return detection.predict(model, inputs, recipe.threshold, meta, CARD.id)
+def predict(
+    model: nn.Module, inputs: Sequence[ImageInput], recipe: Recipe, info: DataInfo, batch_size: int = 32
+) -> list[Detections | Exception]:
+    """The objects in images of any size, with scores of at least `recipe.score_threshold`."""
+    return detection.predict(model, inputs, recipe.score_threshold, info, batch_size)
 
 
-def graph(model: nn.Module, recipe: Recipe, meta: dict[str, Any]) -> Graph:
-    """What `export` writes: the detector for one size of picture; `predict` fits pictures into it."""
-    return detection.graph(model, (recipe.min_size, recipe.max_size), recipe.threshold, meta)
+def onnx_graph(model: nn.Module, recipe: Recipe, info: DataInfo) -> OnnxGraph:
+    """What `export` writes: the detector for one image size; `predict` letterboxes images to it."""
+    return detection_onnx.onnx_graph(model, (recipe.min_size, recipe.max_size), recipe.score_threshold, info)
 
 
-# --- Show -------------------------------------------------------------------------------------------------------------
+# --- Plots ------------------------------------------------------------------------------------------------------------
 
 
-def show(model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> None:
+def plot_validation(model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> None:
     """boxes.png, precision.png, classes.png."""
-    detection.show(model, data, recipe.threshold, folder)
+    detection.plot_validation(model, data, recipe.score_threshold, folder)

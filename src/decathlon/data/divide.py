@@ -1,0 +1,194 @@
+"""Dividing examples into training, validation and test, so that no example is in two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from decathlon.data.base import S, Split
+from decathlon.messages import some, warn
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the examples of a split are, to find copies of one example: of a user's own data only.
+
+    Attributes:
+        digests: A hash of the content of each example.
+        names: Its file, or what else stands for it in messages.
+    """
+
+    digests: Sequence[str]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def select(self, indices: Sequence[int]) -> Contents:
+        """Those of some examples."""
+        return Contents([self.digests[i] for i in indices], [self.names[i] for i in indices])
+
+    def groups(self) -> Tensor:
+        """A number for each example, the same for copies: int64 (N,)."""
+        numbers: dict[str, int] = {}
+        return torch.tensor([numbers.setdefault(digest, len(numbers)) for digest in self.digests], dtype=torch.int64)
+
+
+def hold_out(split: S, part: int = 12, by_class: bool = False, contents: Contents | None = None) -> tuple[S, S]:
+    """Divide a training split into training and validation (one in `part`, and with `by_class` one in `part` of each).
+
+    The draw is fixed, not the run's seed's: all runs that are divided like this are compared on the same examples.
+    With `contents`, copies of one example are held out together or not at all.
+    """
+    train, held = hold_out_indices(split, part, by_class, contents)
+    return split[train], split[held]
+
+
+def hold_out_indices(
+    split: Split, part: int = 12, by_class: bool = False, contents: Contents | None = None
+) -> tuple[Tensor, Tensor]:
+    """As `hold_out`: the indices, int64, of both parts.
+
+    Where there are too few different examples, so that no training example of a class, or none at all, would be left,
+    copies are divided as if they were different, and this is reported.
+    """
+    chosen = torch.arange(len(split))
+    groups = None if contents is None else contents.groups()
+    if groups is not None and len(split):
+        first = torch.full((int(groups.max()) + 1,), len(split)).scatter_reduce(0, groups, chosen, "amin")
+        chosen = first.sort().values  # the first of its copies stands for all of them
+    order = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))]
+    if by_class:
+        order = order[stratified_order(split.targets[order])]
+    count = max(1, len(order) // part)
+    train, held = order[count:], order[:count]
+    if groups is None or len(chosen) == len(split):
+        return train, held
+    is_copy = torch.ones(len(split), dtype=torch.bool)
+    is_copy[chosen] = False
+    copies, is_held = is_copy.nonzero()[:, 0], torch.isin(groups, groups[held])
+    train, held = torch.cat([train, copies[~is_held[copies]]]), torch.cat([held, copies[is_held[copies]]])
+    lost = by_class and len(split.targets[train].unique()) < len(split.targets.unique())
+    if not len(train) or lost:
+        warn(f"there are only {len(chosen):,} different examples: some are both trained on and measured with")
+        return hold_out_indices(split, part, by_class)
+    return train, held
+
+
+def stratified_order(labels: Tensor) -> Tensor:
+    """An order, int64 (N,), of the labels, int64 (N,), of whose every beginning each class has its share.
+
+    The number k of n of its class comes at k / n of the way, so a class with few examples is late.
+    """
+    position = torch.zeros(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        of_class = labels == label
+        position[of_class] = (torch.arange(int(of_class.sum())) + 0.5).double() / of_class.sum()
+    return position.argsort(stable=True)
+
+
+def split_three_ways(
+    sides: dict[str, S],
+    where: Path,
+    small: int = 0,
+    by_class: bool = False,
+    contents: dict[str, Contents] | None = None,
+    noun: str = "images",
+) -> tuple[S, S, S]:
+    """Training, validation and test of the splits that images come in: `train`, and `val`, `test`, both or neither.
+
+    Where there is no test, it is `val`, or a tenth of the training split; then validation is held out of training.
+
+    Args:
+        sides: The examples of each split.
+        where: Where they come from, for messages.
+        small: Of fewer training examples than these a sixth is held out for validation, else a twelfth.
+        by_class: Whether the same share of each class is held out, as nearly as can be.
+        contents: Of the examples of each split, where no example may be in two of them.
+        noun: What the examples are, for messages.
+
+    Raises:
+        ValueError: There are too few.
+    """
+    parts = dict(sides)
+    if contents is not None:
+        parts, contents = drop_copies(parts, contents, where, noun)
+    if "test" not in parts and "val" in parts:
+        if contents is not None:
+            warn(f"{where} has no test split: its validation split is used as such, validation is held out of training")
+        parts["test"] = parts.pop("val")
+    train, known = parts["train"], None if contents is None else contents["train"]
+    if "test" in parts:
+        test = parts["test"]
+    else:
+        kept, held = hold_out_indices(train, 10, by_class, known)
+        train, test = train[kept], train[held]
+        known = known and known.select(kept.tolist())
+    if len(train) < 2:
+        count = sum(map(len, sides.values()))
+        raise ValueError(f"{where} holds too few {noun} to train on and to measure with: {count}")
+    if "val" in parts:
+        return train, parts["val"], test
+    train, validation = hold_out(train, 6 if len(train) < small else 12, by_class, known)
+    return train, validation, test
+
+
+def drop_copies(
+    sides: dict[str, S], contents: dict[str, Contents], where: Path, noun: str = "images"
+) -> tuple[dict[str, S], dict[str, Contents]]:
+    """Remove from `val` what is in `train`, and from `test` what is in either, with a report; a whole split may go."""
+    kept_sides, kept_contents, known = dict[str, S](), dict[str, Contents](), set[str]()
+    for side in ("train", "val", "test"):
+        if side not in sides:
+            continue
+        rows = contents[side]
+        copies = [i for i, digest in enumerate(rows.digests) if digest in known]
+        kept = [i for i, digest in enumerate(rows.digests) if digest not in known]
+        if copies:
+            names = some(rows.names[i] for i in copies)
+            others = "train" if side == "val" or "val" not in sides else "train or val"
+            end = "" if kept else f"; nothing is left of {side}, so it is held out of train"
+            warn(
+                f"{where}: {len(copies):,} of {len(rows):,} {noun} of {side} are also in {others}, and are left out "
+                f"of {side} ({names}){end}"
+            )
+        known |= set(rows.digests)
+        if kept or not len(rows):
+            kept_sides[side] = sides[side][torch.tensor(kept, dtype=torch.int64)] if copies else sides[side]
+            kept_contents[side] = rows.select(kept) if copies else rows
+    train = contents["train"]
+    if more := len(train) - len(set(train.digests)):
+        first = dict(zip(reversed(train.digests), reversed(train.names), strict=True))
+        copied = [name for digest, name in zip(train.digests, train.names, strict=True) if first[digest] != name]
+        warn(f"{where}: {more:,} of {len(train):,} {noun} of train are copies of others ({some(copied)}): all are kept")
+    return kept_sides, kept_contents
+
+
+def warn_contradictions(
+    contents: Contents, labels: Sequence[int], classes: Sequence[str], where: Path, noun: str = "images"
+) -> None:
+    """Say which examples are in several classes."""
+    first: dict[str, int] = {}
+    pairs = []
+    for number, digest in enumerate(contents.digests):
+        other = first.setdefault(digest, number)
+        if labels[other] != labels[number]:
+            names = contents.names[other], contents.names[number]
+            pairs.append(f"{names[0]} in {classes[labels[other]]} and {names[1]} in {classes[labels[number]]}")
+    if pairs:
+        warn(f"{where}: {len(pairs):,} {noun} have the content of one of another class ({some(pairs)})")
+
+
+def hold_out_blocks(split: S, part: int = 12, runs: int = 240) -> tuple[S, S]:
+    """Divide a training split whose neighbours belong together: whole runs of neighbours are held out (one in `part`).
+
+    Reviews of one film and one label stand side by side in IMDB, and the test split is of other films. Held out one by
+    one, reviews would be judged by a network that has read such neighbours. Those of the other label lie elsewhere.
+    """
+    length = max(1, len(split) // runs)
+    held = torch.arange(len(split)) // length % part == part // 2
+    return (split[~held], split[held]) if held.any() else hold_out(split, part)

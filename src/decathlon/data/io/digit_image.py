@@ -1,0 +1,95 @@
+"""One image of a digit, converted to the format of MNIST."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from decathlon.data.io.images import open_image
+
+IMAGE_SIZE, DIGIT_SIZE = (
+    28,
+    20,
+)  # MNIST: the digit is scaled into 20×20 and its centre of mass put into the middle of 28×28
+PREPROCESSING = (
+    "grey; dark on bright is inverted; stretched to 0..255; cropped to the ink (above 64), its longer side scaled to "
+    "20 pixels, and put into 28×28 so that the centre of mass is in the middle; a 28×28 image is taken as it is"
+)
+
+
+def read_digit(path: str) -> tuple[Tensor, list[str]]:
+    """Read an image of any size, colour or grey, as MNIST would have it: bright digit, dark ground, centred.
+
+    A 28×28 image is taken as it is, but for its colours.
+
+    Returns:
+        uint8 (1, 28, 28), and what was done to the image that the user should know.
+
+    Raises:
+        FileNotFoundError, ValueError: As `open_image`; or the image shows nothing at all.
+    """
+    return prepare_digit(open_image(path), path)
+
+
+def prepare_digit(image: Image.Image, name: str) -> tuple[Tensor, list[str]]:
+    """Convert an image of any size, colour or grey, to MNIST's format: bright digit, dark background, centred.
+
+    A 28×28 image keeps its size and position.
+
+    Args:
+        image: Upright.
+        name: Names the image in errors.
+
+    Returns:
+        uint8 (1, 28, 28), and notes on what was done to the image that the user should know.
+
+    Raises:
+        ValueError: All pixels are alike.
+    """
+    pixels = np.asarray(_grey(image), np.float32)
+    notes = []
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    if np.median(border) > pixels.mean():
+        notes.append("looks inverted (dark digit on a bright ground), as on paper: turned round")
+        pixels = 255 - pixels
+    low, high = np.percentile(pixels, 5), pixels.max()
+    if high - low < 16:
+        raise ValueError(f"{name} shows nothing: all its pixels are alike")
+    if pixels.shape != (IMAGE_SIZE, IMAGE_SIZE):
+        pixels = (pixels - low).clip(0) * (255 / (high - low))
+        pixels = _centred(pixels)
+        notes.append("cropped, scaled and centred as MNIST's digits are")
+    return torch.from_numpy(pixels.clip(0, 255).astype(np.uint8))[None], notes
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        values = np.asarray(over, np.float32)
+        drawn = np.average(values[..., :3].mean(2), weights=values[..., 3] + 1e-6)
+        # What is transparent is ground, so it gets the brightness that the drawing has not.
+        image = Image.alpha_composite(Image.new("RGBA", over.size, "black" if drawn > 127 else "white"), over)
+    if image.mode.startswith(("I", "F")):  # 16 bits and more, which convert() would clip
+        values = np.asarray(image, np.float32)
+        image = Image.fromarray(((values - values.min()) * (255 / max(1e-9, float(np.ptp(values))))).astype(np.uint8))
+    return image.convert("L")
+
+
+def _centred(pixels: np.ndarray) -> np.ndarray:
+    """Crop to the ink, scale into 20×20, put the centre of mass into the middle: (H, W) -> (28, 28)."""
+    ink = pixels > 64
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    crop = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    factor = DIGIT_SIZE / max(crop.shape)
+    size = max(1, round(crop.shape[1] * factor)), max(1, round(crop.shape[0] * factor))
+    digit = np.asarray(Image.fromarray(crop.astype(np.uint8)).resize(size, Image.Resampling.BOX), np.float32)
+    weight = digit.sum()
+    y = (digit.sum(1) @ np.arange(digit.shape[0])) / weight
+    x = (digit.sum(0) @ np.arange(digit.shape[1])) / weight
+    top = int(np.clip(round((IMAGE_SIZE - 1) / 2 - y), 0, IMAGE_SIZE - digit.shape[0]))
+    left = int(np.clip(round((IMAGE_SIZE - 1) / 2 - x), 0, IMAGE_SIZE - digit.shape[1]))
+    canvas = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
+    canvas[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
+    return canvas

@@ -1,0 +1,383 @@
+"""A user's own images with boxes, as the tools of the field export them: PASCAL VOC, COCO and YOLO."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from defusedxml import ElementTree
+
+from decathlon.data.io import files, yolo
+from decathlon.data.io.listing import (
+    SPLITS,
+    FileIndex,
+    choose_splits,
+    find_folder,
+    find_splits,
+    has_suffix,
+    list_folder,
+    raise_errors,
+    similar_names,
+    split_name,
+    walk,
+)
+from decathlon.data.io.voc_coco import IMAGE_SUFFIXES, Annotation, read_coco, read_xml
+from decathlon.messages import some, warn
+
+XML_FOLDERS, IMAGE_FOLDERS = ("annotations",), ("jpegimages", "images", "image", "imgs", "img")
+# Names of COCO's JSON files that do not name a split: of this package, Label Studio, Roboflow, CVAT.
+COCO_NAMES = ("annotations", "result", "_annotations.coco", "instances_default", "instances", "coco")
+OTHER_COCO = ("captions", "person_keypoints", "image_info", "panoptic", "stuff")  # beside boxes in COCO's own release
+Pairs = list[tuple[Path, Path]]  # image and XML file
+Listing = tuple[dict[str, list[Annotation]], list[str]]  # the annotations of each split, and the classes
+LAYOUTS = (
+    "it is neither a tree of VOC's (XML files in Annotations, images in JPEGImages, images or beside them), nor COCO's "
+    "JSON (train.json, annotations.json or as CVAT, Roboflow, Label Studio and COCO name it), nor YOLO's layout "
+    "(images, labels, data.yaml)"
+)
+
+
+@dataclass(frozen=True)
+class BoxFiles:
+    """Images with boxes, listed but not read.
+
+    Attributes:
+        kind: `PASCAL VOC`, `COCO` or `YOLO`.
+        files: All that is read.
+        counts: Images of each split, where the files' names do not tell.
+        read: Reads the annotations.
+    """
+
+    kind: str
+    files: list[Path]
+    counts: dict[str, int]
+    read: Callable[[], Listing]
+
+
+def find_boxes(path: Path) -> BoxFiles:
+    """What a user's path holds.
+
+    Raises:
+        FileNotFoundError: Listed images or XML files are absent: names ten of them.
+        ValueError: It is none of the layouts, or is not clear.
+    """
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir() and (sides := list_voc(path)):
+        listed = [file for pairs in sides.values() for pair in pairs for file in pair]
+        counts = {side: len(pairs) for side, pairs in sides.items()}
+        return BoxFiles("PASCAL VOC", listed, counts, partial(read_voc, sides, path))
+    if has_suffix(path, yolo.CONFIG_SUFFIXES) or (path.is_dir() and yolo.find_yolo(path)):
+        suffixes = (*IMAGE_SUFFIXES, ".txt", ".names", *yolo.CONFIG_SUFFIXES)
+        if not (folders := yolo.find_yolo(folder)):
+            raise ValueError(f"{folder} has no images and labels folders, as YOLO's layout has")
+        listed = [file for file in walk(folder) if has_suffix(file, suffixes)]
+        return BoxFiles("YOLO", listed, {}, partial(_checked, partial(yolo.read_yolo, folder, folders), folder))
+    if jsons := find_coco(path):
+        listed = [file for file in walk(folder) if has_suffix(file, (*IMAGE_SUFFIXES, ".json"))]
+        return BoxFiles("COCO", listed, {}, partial(_checked, partial(read_coco_sides, folder, jsons), folder))
+    raise ValueError(f"{path}: {LAYOUTS}")
+
+
+def _checked(read: Callable[[], Listing], where: Path) -> Listing:
+    sides, names = read()
+    warn_names(names, where)
+    return sides, names
+
+
+def warn_names(names: list[str], where: Path) -> None:
+    """Say which class names look alike."""
+    for remark in similar_names(names):
+        warn(f"{where}: the classes {remark}")
+
+
+# --- PASCAL VOC -------------------------------------------------------------------------------------------------------
+
+
+def list_voc(path: Path) -> dict[str, Pairs]:
+    """Image and XML file of every annotated image, by split; nothing where there are no XML files.
+
+    Layouts: `Annotations/` and `JPEGImages/` or `images/`, with lists in `ImageSets/Main` or without; XML files beside
+    their images; each of these in `train/`, `valid/` and `test/`, too. Folders below are read as well.
+
+    Raises:
+        FileNotFoundError: Images or XML files are absent: names ten of them.
+        ValueError: Two images or XML files have one name, or a list is empty or leads outside.
+    """
+    if find_folder(path, *XML_FOLDERS) is None and (tops := find_splits(path)):
+        trees = {side: VocTree.at(top) for side, top in tops.items()}
+        if all(tree.xmls.files for tree in trees.values()):
+            return {side: tree.pairs() for side, tree in trees.items()}
+        if any(tree.xmls.files for tree in trees.values()):
+            missing = next(tops[side] for side, tree in trees.items() if not tree.xmls.files)
+            raise ValueError(f"{missing} contains no XML file, as the other splits do")
+        return {}
+    tree = VocTree.at(path)
+    return tree.divided() if tree.xmls.files else {}
+
+
+@dataclass(frozen=True)
+class VocTree:
+    """The XML files and images of a folder."""
+
+    path: Path
+    xmls: FileIndex
+    images: FileIndex
+
+    @classmethod
+    def at(cls, path: Path) -> VocTree:
+        """List the files of a folder of VOC's layout or of XML files beside images."""
+        xml_folder, images = find_folder(path, *XML_FOLDERS), find_folder(path, *IMAGE_FOLDERS)
+        return cls(path, FileIndex(xml_folder or path, (".xml",)), FileIndex(images or path, IMAGE_SUFFIXES))
+
+    def pairs(self) -> Pairs:
+        """All XML files with their images; says which images have none."""
+        pairs, errors = Pairs(), list[Exception]()
+        for xml in self.xmls.files:
+            name = xml.relative_to(self.xmls.folder).with_suffix("").as_posix()
+            try:
+                pairs.append((self.find_image(name, xml, str(xml.parent)), xml))
+            except (FileNotFoundError, ValueError) as error:
+                errors.append(error)
+        raise_errors(errors, self.path)
+        self.check_unique(pairs)
+        self.report_unused(pairs)
+        return pairs
+
+    def check_unique(self, pairs: Pairs) -> None:
+        """Raise ValueError where two XML files are of one image: each would lack the other's boxes."""
+        first: dict[Path, Path] = {}
+        for image, xml in pairs:
+            if first.setdefault(image, xml) != xml:
+                raise ValueError(f"{first[image]} and {xml.name} are both of {image.name}: keep one of them")
+
+    def report_unused(self, pairs: Pairs) -> None:
+        """Say which images have no XML file, and which of both no list names."""
+        images, xmls = {image for image, _ in pairs}, {xml for _, xml in pairs}
+        annotated = {xml.relative_to(self.xmls.folder).with_suffix("").as_posix().casefold() for xml in self.xmls.files}
+        spare = [image for image in self.images.files if image not in images]
+        bare = [
+            image
+            for image in spare
+            if image.relative_to(self.images.folder).with_suffix("").as_posix().casefold() not in annotated
+        ]
+        if bare:
+            names = some(image.relative_to(self.images.folder) for image in bare)
+            warn(f"{self.path}: {len(bare):,} images have no XML file and are left out ({names})")
+        if unlisted := [xml for xml in self.xmls.files if xml not in xmls]:
+            names = some(xml.relative_to(self.xmls.folder) for xml in unlisted)
+            warn(f"{self.path}: {len(unlisted):,} XML files are in no list and are left out ({names})")
+
+    def divided(self) -> dict[str, Pairs]:
+        """The pairs by the lists in ImageSets/Main: train and val, or else trainval, and test; or no list."""
+        lists = self.lists()
+        chosen = choose_splits([file for file in lists.values() if split_name(file.stem)], self.path)
+        chosen = chosen or {side: file for file in lists.values() if (side := split_name(file.stem))}
+        if not ("train" in chosen and "val" in chosen) and "trainval" in lists:
+            chosen = {side: file for side, file in chosen.items() if side == "test"} | {"train": lists["trainval"]}
+        elif "train" not in chosen and not chosen and "default" in lists:  # CVAT's name of a set without splits
+            chosen["train"] = lists["default"]
+        sides = {side: self.read_list(file) for side, file in chosen.items()}
+        self.drop_repeated(sides)
+        if "train" not in sides:
+            taken = {xml for pairs in sides.values() for _, xml in pairs}
+            rest = [xml for xml in self.xmls.files if xml not in taken]
+            names = [xml.relative_to(self.xmls.folder).with_suffix("").as_posix() for xml in rest]
+            sides["train"] = self.read_names(names, str(self.xmls.folder))
+        if not sides["train"]:
+            raise ValueError(f"{self.xmls.folder} contains no XML file to train on")
+        everything = [pair for pairs in sides.values() for pair in pairs]
+        self.check_unique(everything)
+        self.report_unused(everything)
+        return {side: sides[side] for side in ("train", "val", "test") if sides.get(side)}
+
+    def lists(self) -> dict[str, Path]:
+        """The lists of images in ImageSets/Main by their names in lower case."""
+        sets = find_folder(self.path, "imagesets")
+        main = sets and (find_folder(sets, "main") or sets)
+        return (
+            {file.stem.casefold(): file for file in list_folder(main)[0] if has_suffix(file, (".txt",))} if main else {}
+        )
+
+    def drop_repeated(self, sides: dict[str, Pairs]) -> None:
+        """Keep each image once in a list, and of several lists in that for training."""
+        seen, repeated = set[Path](), list[str]()
+        for side in ("train", "val", "test"):
+            kept = Pairs()
+            for image, xml in sides.get(side, ()):
+                (repeated.append(image.name) if xml in seen else kept.append((image, xml)))
+                seen.add(xml)
+            if side in sides:
+                sides[side] = kept
+        if repeated:
+            warn(f"{self.path}: {len(repeated):,} images are listed twice: the first list counts ({some(repeated)})")
+
+    def read_list(self, file: Path) -> Pairs:
+        """The pairs that a list names: a line is a name as it stands, or in quotes, or with 1, 0 or -1 behind it."""
+        names = []
+        for line in files.read_text(file).removeprefix("\ufeff").splitlines():
+            if name := line.strip():
+                options = [name, name.strip("\"'"), re.sub(r"\s+-?[01]$", "", name)]
+                names.append(next((option for option in options if self.xmls.find(option)), options[1]))
+        if not names:
+            raise ValueError(f"{file} lists no images")
+        return self.read_names(names, str(file))
+
+    def read_names(self, names: list[str], listed_in: str) -> Pairs:
+        """The pairs of these names. Raises FileNotFoundError and ValueError as `list_voc`."""
+        pairs, errors = Pairs(), list[Exception]()
+        for name in names:
+            try:
+                xml = self.find_xml(name, listed_in)
+                stem = xml.relative_to(self.xmls.folder).with_suffix("").as_posix()
+                pairs.append((self.find_image(stem, xml, listed_in), xml))
+            except (FileNotFoundError, ValueError) as error:
+                errors.append(error)
+        raise_errors(errors, self.path)
+        return pairs
+
+    def find_xml(self, name: str, listed_in: str) -> Path:
+        """The XML file of a listed name."""
+        relative = PurePosixPath(name.replace("\\", "/"))
+        if relative.is_absolute() or ".." in relative.parts or "\0" in name:
+            raise ValueError(f"{listed_in} lists {name!r}, which is not the name of an image")
+        matching = self.xmls.find(str(relative)) or self.xmls.find(str(relative.with_suffix(".xml")))
+        if not matching:
+            raise FileNotFoundError(f"{listed_in} lists {name}, but there is no {self.xmls.folder / name}.xml")
+        if len(matching) > 1:
+            raise ValueError(f"{listed_in} lists {name}, of which there are {some(path.name for path in matching)}")
+        return matching[0]
+
+    def find_image(self, name: str, xml: Path, listed_in: str) -> Path:
+        """The image of an XML file: that of its name, else that which it names itself."""
+        matching = self.images.find(name)
+        if len(matching) != 1 and (written := _written_name(xml)):
+            named = [path for path in matching if path.name == written]
+            matching = named or matching or self.images.find(written, anywhere=True)
+        if not matching:
+            raise FileNotFoundError(f"{listed_in} lists {name}, but there is no {self.images.folder / name}.jpg")
+        if len(matching) > 1:
+            names = some(path.relative_to(self.path) for path in matching)
+            raise ValueError(f"{xml} may be of {names}: keep one of them")
+        return matching[0]
+
+
+def _written_name(xml: Path) -> str:
+    """The image file that an XML file names, without folders; "" where it names none."""
+    try:
+        root = ElementTree.fromstring(files.read_bytes(xml), forbid_dtd=True)
+    except Exception:  # errors in it are reported when it is read
+        return ""
+    return (root.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
+
+
+def read_voc(sides: dict[str, Pairs], where: Path) -> Listing:
+    """All annotations, by split, and the classes: those of the training split.
+
+    Raises:
+        ValueError: XML files are not as they must be: names ten of them; or no image for training has a box.
+    """
+    errors = list[Exception]()
+    annotations: dict[str, list[Annotation]] = {}
+    for side, pairs in sides.items():
+        annotations[side] = []
+        for image, xml in pairs:
+            try:
+                annotations[side].append(read_xml(image, xml))
+            except (ValueError, OSError) as error:
+                errors.append(error)
+    raise_errors(errors, where)
+    names = sorted({name for annotation in annotations["train"] for name in annotation.names})
+    if not names:
+        raise ValueError(f"{sides['train'][0][1].parent}: none of the images to train on has a box")
+    files.check_class_names(names, sides["train"][0][1].parent)
+    warn_names(names, where)
+    return annotations, names
+
+
+# --- COCO -------------------------------------------------------------------------------------------------------------
+
+
+def find_coco(path: Path) -> dict[str, Path]:
+    """The JSON file of each split: `path` itself, or one in it whose name is a split's or one that tools give.
+
+    As tools lay it out: `annotations/instances_default.json` (CVAT), `annotations/instances_train2017.json` (COCO),
+    `train/_annotations.coco.json` (Roboflow), `result.json` (Label Studio); or `train.json`, or `annotations.json`.
+
+    Raises:
+        ValueError: Several files could be meant.
+    """
+    if path.is_file():
+        return {"train": path} if has_suffix(path, (".json",)) else {}
+    jsons_of: dict[str, Path] = {}
+    for side, top in find_splits(path).items():
+        if jsons := _jsons(top):
+            jsons_of[side] = _choose_json(jsons, top)
+    if "train" in jsons_of:
+        return jsons_of
+    for folder in (path, find_folder(path, "annotations")):
+        jsons = _jsons(folder) if folder else []
+        sides: dict[str, list[Path]] = {}
+        for file in jsons:
+            if (named := _side_of(file)) and not file.stem.casefold().startswith(OTHER_COCO):
+                sides.setdefault(named, []).append(file)
+        if "train" in sides:
+            used = {side: _choose_json(sides[side], folder or path) for side in SPLITS if side in sides}
+            if spare := [file.name for file in jsons if file not in used.values()]:
+                warn(f"{folder}: ignored {some(spare)}: no boxes of a split")
+            return used
+        if plain := [file for file in jsons if not _side_of(file)]:
+            return {"train": _choose_json(plain, folder or path)}
+    return {}
+
+
+def _jsons(folder: Path) -> list[Path]:
+    return [file for file in list_folder(folder)[0] if has_suffix(file, (".json",))]
+
+
+def _side_of(file: Path) -> str | None:
+    """The split that a JSON file's name holds as a word: `instances_val2017` is val."""
+    words = re.split(r"[^a-z]+", file.stem.casefold())
+    sides = {side for word in words if (side := split_name(word))}
+    return sides.pop() if len(sides) == 1 else None
+
+
+def _choose_json(jsons: list[Path], folder: Path) -> Path:
+    if len(jsons) == 1:
+        return jsons[0]
+    known = [file for file in jsons if file.stem.casefold() in COCO_NAMES or "instances" in file.stem.casefold()]
+    if len(known) != 1:
+        raise ValueError(f"{folder} holds {some(file.name for file in jsons)}: name the one to read as --data FILE")
+    others = [file.name for file in jsons if file not in known]
+    warn(f"{folder}: reads {known[0].name}, ignored {some(others)}")
+    return known[0]
+
+
+def read_coco_sides(folder: Path, jsons: dict[str, Path]) -> Listing:
+    """All annotations, by split, and the classes: the categories of the training file."""
+    index = FileIndex(folder, IMAGE_SUFFIXES)
+    annotations_of, names = dict[str, list[Annotation]](), list[str]()
+    for side, file in jsons.items():
+        folders = (file.parent, folder, folder / "images", folder / "images" / side, folder / side)
+
+        def find(name: str, side: str = side, file: Path = file) -> Path | None:
+            matching = index.find(name, anywhere=True)
+            if len(matching) > 1:  # the same name in several splits
+                matching = [p for p in matching if side in _sides_above(p, folder)]
+            if len(matching) > 1:
+                raise ValueError(f"it lists {name!r}, which may be {some(p.relative_to(folder) for p in matching)}")
+            return matching[0] if matching else None
+
+        annotations_of[side], classes = read_coco(file, list(dict.fromkeys(folders)), find)
+        names = names or classes
+    used = {annotation.image_path for annotations in annotations_of.values() for annotation in annotations}
+    if spare := [str(image.relative_to(folder)) for image in index.files if image not in used]:
+        warn(f"{folder}: {len(spare):,} images are in no annotation file and are left out ({some(spare)})")
+    return annotations_of, names
+
+
+def _sides_above(image: Path, folder: Path) -> set[str | None]:
+    """The splits that the folders above an image name: `train2017` is train."""
+    return {split_name(part.rstrip("0123456789-_")) for part in image.relative_to(folder).parts[:-1]}

@@ -1,0 +1,207 @@
+"""Boxes as YOLO's tools write them: a text file an image, with a line `class centre_x centre_y width height` a box."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from decathlon.data.io import files
+from decathlon.data.io.listing import (
+    FileIndex,
+    clean_name,
+    find_folder,
+    find_splits,
+    has_suffix,
+    list_folder,
+    raise_errors,
+    split_name,
+)
+from decathlon.data.io.voc_coco import IMAGE_SUFFIXES, Annotation, Box
+from decathlon.messages import some, warn
+
+CONFIG_SUFFIXES = (".yaml", ".yml")
+CLASS_LISTS = ("classes.txt", "obj.names")  # of labelImg and Label Studio, and of Darknet
+MAX_CONFIG_BYTES = 1 << 20
+TOLERANCE = 1e-3  # by which rounding may push a fraction beyond 1
+Folders = dict[str, tuple[Path, Path]]  # of each split the folders of its images and of its labels
+
+
+def find_yolo(path: Path) -> Folders:
+    """The folders of each split; none where `path` is not in YOLO's layout.
+
+    Layouts: `images/` and `labels/`; `train/`, `val/` and `test/` in each of these, or these in each of them; or images
+    and labels in one folder, beside `classes.txt`.
+    """
+    images, labels = find_folder(path, "images"), find_folder(path, "labels")
+    if images is not None and labels is not None:
+        if not (tops := find_splits(images)):
+            return {"train": (images, labels)} if FileIndex(labels, (".txt",)).files else {}
+        inner = {split_name(folder.name): folder for folder in list_folder(labels)[1]}
+        if missing := [side for side in tops if side not in inner]:
+            raise ValueError(f"{labels} has no folder for the {missing[0]} split, but {images} has")
+        if more := [folder.name for folder in list_folder(images)[1] if folder not in tops.values()]:
+            warn(f"{images}: ignored {some(more)}: splits are train, val and test")
+        return {side: (top, inner[side]) for side, top in tops.items()}
+    folders: Folders = {}
+    for side, top in find_splits(path).items():
+        images, labels = find_folder(top, "images"), find_folder(top, "labels")
+        if images is not None and labels is not None:
+            folders[side] = images, labels
+    if folders:
+        return folders if "train" in folders else {}
+    texts = [file for file in list_folder(path)[0] if has_suffix(file, (".txt",))] if path.is_dir() else []
+    is_flat = class_list(path) is not None and len(texts) > 1
+    return {"train": (path, path)} if is_flat else {}
+
+
+def class_list(path: Path) -> Path | None:
+    """The file that names the classes: a YAML file with `names`, or `classes.txt`."""
+    top = list_folder(path)[0] if path.is_dir() else []
+    for file in top:
+        if has_suffix(file, CONFIG_SUFFIXES) and "names" in files.read_text(file, MAX_CONFIG_BYTES):
+            return file
+    return next((file for file in top if file.name.casefold() in CLASS_LISTS), None)
+
+
+def read_names(file: Path) -> list[str]:
+    """The class names that a file lists, in the order of their numbers.
+
+    Of YAML only `names` is read, as a list or numbered, on one line or several: what YOLO's tools write.
+
+    Raises:
+        ValueError: There are none, numbers are missing, or two are the same.
+    """
+    text = files.read_text(file, MAX_CONFIG_BYTES)
+    if has_suffix(file, CONFIG_SUFFIXES):
+        names = _names_of_config(text, file)
+    else:
+        names = [line for line in text.splitlines() if line.strip()]
+    names = [clean_name(name) for name in names]
+    files.check_class_names(names, file)
+    if not names or not all(names):
+        raise ValueError(f"{file} names no classes, or one without a name")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{file} names two classes {twice[0]!r}")
+    return names
+
+
+def _names_of_config(text: str, file: Path) -> list[str]:
+    lines = [re.sub(r"(^|\s)#.*", "", line).rstrip() for line in text.splitlines()]
+    start = next((n for n, line in enumerate(lines) if re.match(r"names\s*:", line)), None)
+    if start is None:
+        raise ValueError(f"{file} has no names")
+    value = lines[start].partition(":")[2].strip()
+    rest = []
+    for line in lines[start + 1 :]:
+        if line and not line[0].isspace() and not line.startswith("-") and not (value and "]" in line):
+            break
+        rest.append(line.strip())
+    if value.startswith(("[", "{")):
+        whole = " ".join([value, *rest])
+        inner = whole[1 : max(whole.find("]"), whole.find("}"))]
+        entries = [entry.strip() for entry in re.findall(r"""(?:[^,'"]|'[^']*'|"[^"]*")+""", inner) if entry.strip()]
+    elif value:
+        raise ValueError(f"{file}: its names are {value!r}, neither a list nor numbered lines")
+    else:
+        entries = [entry.removeprefix("-").strip() for entry in rest if entry]
+    numbered = [re.fullmatch(r"(\d+)\s*:\s*(.+)", entry) for entry in entries]
+    if entries and all(numbered):
+        by_number = {int(match[1]): match[2] for match in numbered if match}
+        if sorted(by_number) != list(range(len(entries))):
+            raise ValueError(f"{file}: the numbers of its names are not 0 to {len(entries) - 1}")
+        entries = [by_number[number] for number in range(len(entries))]
+    return [_unquote(entry) for entry in entries]
+
+
+def _unquote(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+def read_yolo(path: Path, folders: Folders) -> tuple[dict[str, list[Annotation]], list[str]]:
+    """All annotations, by split, and the names of the classes.
+
+    Raises:
+        ValueError: Label files are not as they must be: names ten of them, with the line.
+    """
+    listed = class_list(path)
+    names = read_names(listed) if listed is not None else []
+    errors, highest, empty = list[Exception](), 0, list[str]()
+    sides: dict[str, list[Annotation]] = {}
+
+    def name_of(number: int, where: str) -> str:
+        nonlocal highest
+        highest = max(highest, number)
+        if names and number >= len(names):
+            raise ValueError(f"{where}: class {number}, but {listed} names {len(names)}, from 0 to {len(names) - 1}")
+        return names[number] if names else str(number)
+
+    for side, (images, labels) in folders.items():
+        sides[side] = []
+        for image, label in _pair_files(images, labels, path):
+            boxes, classes = list[Box](), list[str]()
+            if label is not None:
+                try:
+                    boxes, classes = _read_label(label, name_of, empty)
+                except ValueError as error:
+                    errors.append(error)
+            where = str(label or image)
+            sides[side].append(Annotation(image, where, None, boxes, classes, [False] * len(boxes), normalized=True))
+    raise_errors(errors, path)
+    if empty:
+        warn(f"{path}: {len(empty):,} boxes without area are left out ({some(empty)})")
+    if not names:
+        names = [str(number) for number in range(highest + 1)]
+        warn(f"{path}: no data.yaml or classes.txt names the classes: they are called 0 to {highest}")
+    return sides, names
+
+
+def _pair_files(images: Path, labels: Path, path: Path) -> list[tuple[Path, Path | None]]:
+    """The images of a split with their label files, None for one without objects."""
+    texts = FileIndex(labels, (".txt",))
+    pairs, used = list[tuple[Path, Path | None]](), set[Path]()
+    for image in FileIndex(images, IMAGE_SUFFIXES).files:
+        matching = texts.find(image.relative_to(images).with_suffix("").as_posix())
+        if len(matching) > 1:
+            raise ValueError(f"{image} has several label files: {some(file.name for file in matching)}")
+        pairs.append((image, matching[0] if matching else None))
+        used.update(matching)
+    if not used:
+        raise ValueError(f"{labels} holds no label file of an image in {images}")
+    if alone := [file.name for file in texts.files if file not in used and file.name.casefold() not in CLASS_LISTS]:
+        warn(f"{labels}: {len(alone):,} text files ignored, which have no image ({some(alone)})")
+    if bare := [str(image.relative_to(path)) for image, label in pairs if label is None]:
+        warn(f"{path}: {len(bare):,} of {len(pairs):,} images have no label file and count as empty ({some(bare)})")
+    return pairs
+
+
+def _read_label(file: Path, name_of: Callable[[int, str], str], empty: list[str]) -> tuple[list[Box], list[str]]:
+    """Boxes, as fractions of the image, and class names; of a polygon the box around it."""
+    boxes, names = [], []
+    for number, line in enumerate(files.read_text(file).splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        where = f"{file}, line {number}"
+        try:
+            values = [float(word) for word in words]
+        except ValueError:
+            raise ValueError(f"{where}: {line.strip()[:40]!r} holds what is no number") from None
+        if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
+            raise ValueError(f"{where}: {len(values)} numbers; a box has 5: class, centre x, centre y, width, height")
+        if not all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values[1:]):
+            raise ValueError(f"{where}: boxes are fractions of the image, from 0 to 1; this holds {max(values[1:]):g}")
+        if not values[0].is_integer() or values[0] < 0:
+            raise ValueError(f"{where}: the class {words[0]} is no number from 0")
+        name = name_of(int(values[0]), where)
+        if len(values) == 5:
+            x, y, width, height = values[1:]
+            box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        else:
+            box = (min(values[1::2]), min(values[2::2]), max(values[1::2]), max(values[2::2]))
+        if box[2] <= box[0] or box[3] <= box[1]:
+            empty.append(f"{file.name}, line {number}")
+            continue
+        boxes.append(box)
+        names.append(name)
+    return boxes, names

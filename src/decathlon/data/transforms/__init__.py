@@ -1,0 +1,1 @@
+"""Augmentation, detection batches and tokenisation."""

@@ -1,1 +1,0 @@
-"""Encoders that tasks build on: `decathlon pretrain TASK` trains one by the same loop as a task. A file each."""

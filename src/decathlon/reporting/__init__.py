@@ -1,0 +1,1 @@
+"""Reports, the scoreboard and comparisons."""

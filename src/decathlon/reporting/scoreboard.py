@@ -1,0 +1,206 @@
+"""The scoreboard: every number in it comes from the committed run summaries."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from decathlon.data.io import atomic
+from decathlon.messages import pluralize
+from decathlon.runs import validate
+from decathlon.runs.code_hash import code_hash
+from decathlon.tasks.base import get_task, task_ids
+
+WAIVERS = "waivers.txt"  # in the folder of the summaries
+BEGIN, END = "<!-- scoreboard: written by `decathlon scoreboard --write` -->", "<!-- /scoreboard -->"
+
+
+def timestamp() -> str:
+    """The current time, for the names of folders."""
+    return time.strftime("%Y%m%d-%H%M%S")
+
+
+def read_summaries(folder: Path) -> list[dict[str, Any]]:
+    """All summaries below a folder.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: A file is no run summary.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: run this in the repository, or name one with --results")
+    return [validate.summary(path).to_dict() for path in sorted(folder.glob("*/*.json"))]
+
+
+def aggregate(summaries: Iterable[dict[str, Any]], links: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    """Average over the seeds: one row for each task, copy of the data, recipe and hardware.
+
+    Raises:
+        ValueError: Two summaries of a row have the same seed, so that a run would count twice.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for summary in summaries:
+        tta = summary.get("tta") or get_task(summary["task"]).SPEC.tta
+        key = summary["task"], summary["data"], changes(summary), _machine(summary), tta
+        groups.setdefault(key, []).append(summary)
+    position = {name: number for number, name in enumerate(task_ids())}
+    table = []
+    for key, group in sorted(groups.items(), key=lambda item: (position.get(item[0][0], len(position)), item[0])):
+        task, data, changed, machine, tta = key
+        if len({summary["seed"] for summary in group}) < len(group):
+            raise ValueError(f"two results of {task} on {data} have the same seed")
+        values = [summary["value"] for summary in group]
+        seconds_to_bar = [summary["seconds_to_bar"] for summary in group]
+        bar = group[0]["bar"]
+        preparation = statistics.mean(summary.get("preparation_seconds", 0.0) for summary in group)
+        table.append(
+            {
+                "task": task,
+                "data": data,
+                "metric": group[0]["metric"],
+                "tta": tta,
+                "value": statistics.mean(values),
+                "deviation": statistics.stdev(values) if len(values) > 1 else None,
+                "n": len(values),
+                "bar": bar,
+                "passed": None if bar is None else min(values) >= bar,
+                "train_seconds": statistics.mean(summary["train_seconds"] for summary in group),
+                "preparation_seconds": preparation,
+                "seconds_to_bar": None if None in seconds_to_bar else statistics.mean(seconds_to_bar),
+                "parameters": group[0]["parameters"],
+                "machine": machine,
+                "violations": sorted({text for summary in group for text in summary.get("violations", [])}),
+                "changes": changed,
+                "code": sorted({summary.get("code") or "" for summary in group}),
+                "link": (links or {}).get(task),
+            }
+        )
+    return [row | {"verdict": verdict(row)} for row in table]
+
+
+def changes(summary: dict[str, Any]) -> str:
+    """What a run changed in the task's recipe; its encoder and its own network, too."""
+    encoder = summary.get("encoder")
+    parts = [f"encoder {encoder}"] if encoder else []
+    overrides = sorted(summary.get("overrides", {}).items())
+    parts += [f"{name} {value}" for name, value in overrides if not (encoder and name == "encoder")]
+    parts += [f"network {summary['model']}"] if summary.get("model") else []
+    parts += ["until the bar"] if summary.get("until_bar") else []
+    return ", ".join(parts)
+
+
+def _machine(summary: dict[str, Any]) -> str:
+    processes = summary.get("devices", 1)
+    threads = pluralize(summary.get("threads", 0), "thread") + (
+        f" in each of {processes} processes" if processes > 1 else ""
+    )
+    return f"{summary.get('hardware') or summary.get('device', 'unknown')} ({threads})"
+
+
+def read_waivers(folder: Path) -> dict[str, str]:
+    """For a task the hash of the code that its rows stand for although other code measured them.
+
+    Each line of waivers.txt holds a task, this hash and the reason. A summary without a hash counts as of other code.
+
+    Raises:
+        ValueError: A line is incomplete.
+    """
+    path, waivers = folder / WAIVERS, dict[str, str]()
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+        if line.strip() and not line.startswith("#"):
+            if len(words := line.split(maxsplit=2)) < 3:
+                raise ValueError(f"{path}, line {number}: it must hold a task, a hash and the reason")
+            waivers[words[0]] = words[1]
+    return waivers
+
+
+def mark_changed_code(table: list[dict[str, Any]], waivers: dict[str, str]) -> list[dict[str, Any]]:
+    """The rows with `code_state`: `current`, `waived`, or `changed` since they were measured."""
+    now = {task: code_hash(task) for task in {row["task"] for row in table}}
+
+    def state(row: dict[str, Any]) -> str:
+        if row["code"] == [now[row["task"]]]:
+            return "current"
+        return "waived" if waivers.get(row["task"]) == now[row["task"]] else "changed"
+
+    return [row | {"code_state": state(row)} for row in table]
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """`cleared`, `missed`, `another network`, or nothing where there is no bar."""
+    if row["violations"]:
+        return "another network"
+    return {True: "cleared", False: "missed", None: ""}[row["passed"]]
+
+
+def format_rows(table: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """Format the rows for people, a column a key."""
+    return [
+        {
+            "task": row["task"] + (f" ({row['changes']})" if row["changes"] else ""),
+            "data": row["data"],
+            "metric": row["metric"],
+            "test": f"{100 * row['value']:.2f} %"
+            + (f" ± {100 * row['deviation']:.2f} (n = {row['n']})" if row["n"] > 1 else "")
+            + (" †" if row.get("code_state") == "changed" else ""),
+            "TTA": row["tta"],
+            "bar": "–" if row["bar"] is None else f"{100 * row['bar']:g} %",
+            "": row["verdict"],
+            "training": f"{row['preparation_seconds'] + row['train_seconds']:.0f} s",
+            "to the bar": "–"
+            if row["seconds_to_bar"] is None
+            else f"{row['preparation_seconds'] + row['seconds_to_bar']:.0f} s",
+            "parameters": f"{row['parameters']:,}",
+        }
+        for row in table
+    ]
+
+
+def markdown(table: list[dict[str, Any]]) -> str:
+    """The table in Markdown between its markers, and a line on the hardware."""
+    lines = [BEGIN, ""]
+    for number, row in enumerate(format_rows(table)):
+        row |= {
+            "task": f"[`{table[number]['task']}`](docs/tasks/{table[number]['task']}.md)"
+            + row["task"][len(table[number]["task"]) :]
+        }
+        if not number:
+            lines += ["| " + " | ".join(row) + " |", "|" + " --- |" * len(row)]
+        lines.append("| " + " | ".join(row.values()) + " |")
+    machines = sorted({row["machine"] for row in table})
+    lines += ["", f"Measured on: {'; '.join(machines) or 'nothing yet'}."]
+    states = {row.get("code_state") for row in table}
+    if "changed" in states:
+        lines.append("† The code has changed since this was measured.")
+    if "waived" in states:
+        lines.append(f"Rows that were measured by earlier code, and why they stand: [waivers](results/{WAIVERS}).")
+    lines += ["", END]
+    return "\n".join(lines)
+
+
+def write(path: Path, table: list[dict[str, Any]]) -> None:
+    """Write the table between the markers of a Markdown file."""
+    atomic.write_text(path, _replace_table(path, table))
+
+
+def check(path: Path, table: list[dict[str, Any]]) -> None:
+    """Raise ValueError if the table in the file is not up to date, or code has changed since it was measured."""
+    if path.read_text() != _replace_table(path, table):
+        raise ValueError(f"the scoreboard in {path} is stale: decathlon scoreboard --write {path}")
+    if changed := sorted({row["task"] for row in table if row.get("code_state") == "changed"}):
+        lines = "; ".join(f"{task} {code_hash(task)} REASON" for task in changed)
+        raise ValueError(
+            f"the code of these tasks has changed since they were measured: measure them again, or say in {WAIVERS}, "
+            f"beside their results, why their numbers stand: {lines}"
+        )
+
+
+def _replace_table(path: Path, table: list[dict[str, Any]]) -> str:
+    """The file's text with the table between its markers replaced."""
+    text = path.read_text()
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"{path} has no markers for the scoreboard: put the lines {BEGIN} and {END} where it belongs")
+    return text[: text.index(BEGIN)] + markdown(table) + text[text.index(END) + len(END) :]

@@ -1,0 +1,1 @@
+"""Run folders: written, validated and loaded; the weights that ship with the package."""

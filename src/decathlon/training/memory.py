@@ -1,0 +1,53 @@
+"""Peak memory of a training alone, without what loading the data and planning took before it."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+PROCESS = Path("/proc/self")
+
+
+class MemoryMeter:
+    """Peak memory from here on: on a GPU of all tensors, on a CPU what the process grows by.
+
+    Args:
+        device: The device of the training.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.before = device, None if device.type == "cuda" else _restart()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def peak_mib(self) -> int | None:
+        """Peak in MiB; None where the system does not tell."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) // 2**20
+        peak = _status_kib("VmHWM")
+        return None if self.before is None or peak is None else max(0, peak - self.before) // 2**10
+
+
+def _restart() -> int | None:
+    """Free what can be freed, restart the system's record of this process's peak, and return its memory in KiB."""
+    gc.collect()
+    with suppress(AttributeError, OSError):  # of glibc: else memory that was freed would hide as much of the growth
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        (PROCESS / "clear_refs").write_text("5")  # proc(5): resets VmHWM
+    except OSError:
+        return None
+    return _status_kib("VmRSS")
+
+
+def _status_kib(name: str) -> int | None:
+    """A line of /proc/self/status (Linux)."""
+    with suppress(OSError):
+        if match := re.search(rf"^{name}:\s+(\d+) kB", (PROCESS / "status").read_text(), re.MULTILINE):
+            return int(match[1])
+    return None

@@ -1,0 +1,126 @@
+"""Optimisers, the learning-rate schedule, and the EMA of the weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from decathlon.tasks.recipe import Optimizer
+
+EPSILON = 1e-7  # lower bound of norms that are divided by: an unused layer has a gradient of 0
+VECTOR_LR_SCALE = 0.05  # AdamW's learning rate for biases and norms beside Muon, as a fraction of Muon's
+
+
+def make_optimizers(model: nn.Module, options: Optimizer) -> list[torch.optim.Optimizer]:
+    """AdamW, SGD with Nesterov momentum, or Muon; and lazy Adam for embeddings with sparse gradients.
+
+    Weight decay acts on matrices and kernels; not on biases and norms (one dimension), sparse embeddings (most of whose
+    rows are not in the batch), or the parameters of a module with an attribute `lr_scale`, which scales their learning
+    rate.
+    """
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    sparse = [p for p in parameters if id(p) in embeddings]
+    dense = [p for p in parameters if id(p) not in embeddings]
+    scales = {id(p): m.lr_scale for m in model.modules() if hasattr(m, "lr_scale") for p in m.parameters(recurse=False)}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in dense if p.ndim > 1 and id(p) not in scales], "weight_decay": options.weight_decay},
+        {"params": [p for p in dense if p.ndim <= 1 and id(p) not in scales], "weight_decay": 0.0},
+        *({"params": [p], "weight_decay": 0.0, "lr_scale": scales[id(p)]} for p in dense if id(p) in scales),
+    ]
+    groups = [group for group in groups if group["params"]]
+    betas = (options.momentum, options.beta2)
+    optimizers: list[torch.optim.Optimizer] = []
+    if groups and options.name == "sgd":
+        optimizers.append(
+            torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, nesterov=options.momentum > 0)
+        )
+    elif groups and options.name == "muon":
+        matrices, vectors = [p for p in dense if p.ndim > 1], [p for p in dense if p.ndim <= 1]
+        optimizers += [Muon(matrices, options.lr, options.momentum)] if matrices else []
+        # Adam's steps do not scale with the weights, and biases and norms need small ones.
+        group = {"params": vectors, "lr_scale": VECTOR_LR_SCALE}
+        optimizers += (
+            [torch.optim.AdamW([group], betas=(0.9, options.beta2), weight_decay=0.0, fused=True)] if vectors else []
+        )
+    elif groups:
+        optimizers.append(torch.optim.AdamW(groups, lr=options.lr, betas=betas, fused=True))
+    if sparse:
+        optimizers.append(torch.optim.SparseAdam(sparse, lr=options.lr, betas=betas))
+    return optimizers
+
+
+class Muon(torch.optim.Optimizer):
+    """Orthogonalised updates scaled to the weight norm, which keeps its initial value.
+
+    Weights initialised to 0 (the last ones of a residual branch) grow until they reach the norm of torch's default
+    initialisation: a variance of 1 / (3 · inputs) for each value.
+
+    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon, and their CIFAR-10 speed runs. torch's own Muon does
+    not take convolution kernels.
+
+    Args:
+        parameters: Matrices, and kernels (outputs, …), which are flattened to (outputs, rest).
+        lr: Norm of an update as a fraction of the weight norm.
+        momentum: Nesterov momentum.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], lr: float, momentum: float) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Update the weights. `closure` is not called: the gradients are there already."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    norm, default_norm = parameter.norm(), math.sqrt(len(parameter) / 3)
+                    state["momentum"], state["grows"] = torch.zeros_like(parameter), norm == 0
+                    state["norm"] = torch.where(state["grows"], default_norm, norm)
+                state["momentum"].mul_(group["momentum"]).add_(parameter.grad)
+                update = orthogonal(parameter.grad + group["momentum"] * state["momentum"])
+                parameter.sub_(update * (group["lr"] * state["norm"] / update.norm().clamp(min=EPSILON)))
+                factor = state["norm"] / parameter.norm().clamp(min=EPSILON)
+                parameter.mul_(torch.where(state["grows"].bool(), factor.clamp(max=1), factor))
+
+
+def orthogonal(gradient: Tensor) -> Tensor:
+    """Roughly the nearest semi-orthogonal matrix, by five Newton-Schulz iterations; same shape."""
+    matrix = gradient.flatten(1)  # (outputs, …) -> (outputs, rest)
+    matrix = matrix.T if len(matrix) > matrix.shape[1] else matrix
+    matrix = matrix / (matrix.norm() + EPSILON)
+    for _ in range(5):
+        square = matrix @ matrix.T
+        matrix = 3.4445 * matrix + (-4.7750 * square + 2.0315 * square @ square) @ matrix
+    return (matrix if matrix.shape == gradient.flatten(1).shape else matrix.T).reshape(gradient.shape)
+
+
+def set_lr(optimizers: list[torch.optim.Optimizer], options: Optimizer, progress: float) -> None:
+    """One-cycle (Smith 2018, arXiv:1803.09820), a pure function of the progress from 0 to 1."""
+    if progress < options.warmup:
+        factor = 0.04 + 0.96 * progress / options.warmup
+    else:
+        factor = 0.5 + 0.5 * math.cos(math.pi * (progress - options.warmup) / (1 - options.warmup))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = options.lr * factor * group.get("lr_scale", 1.0)
+
+
+@torch.no_grad()
+def update_ema(ema_model: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Update the EMA of the weights and of batch norm's statistics, with a smaller decay in the first steps."""
+    decay = min(decay, (1 + step) / (10 + step))
+    pairs = list(zip(ema_model.state_dict().values(), model.state_dict().values(), strict=True))
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    counts = [pair for pair in pairs if not pair[0].is_floating_point()]  # batch norm's counters of batches
+    # All tensors of a kind at once: a kernel launch for each would cost a GPU as much time as a small network's step.
+    get_ema_multi_avg_fn(decay)([mean for mean, _ in floats], [value for _, value in floats], step)
+    if counts:
+        torch._foreach_copy_([mean for mean, _ in counts], [value for _, value in counts])

@@ -1,0 +1,158 @@
+"""Common mistakes in a user's own network, said before it is trained."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from decathlon.data.base import Data, EpochShard
+from decathlon.evaluation.architecture import MOVE_OPS
+from decathlon.messages import some
+from decathlon.tasks.base import Task
+from decathlon.tasks.recipe import Recipe
+
+LAST_OPS = {"_softmax": "softmax", "softmax": "softmax", "sigmoid": "sigmoid", "relu": "ReLU", "hardsigmoid": "sigmoid"}
+TOLERANCE = 1e-3  # by which probabilities may miss a sum of 1
+
+
+def check_network(task: Task, model: nn.Module, network: nn.Module, data: Data, recipe: Recipe) -> list[str]:
+    """Try a user's network on a training batch, on one example and on two. A copy of it is run.
+
+    Args:
+        task: In whose place it is trained.
+        model: What the task makes of the network; the network itself, or around it.
+        network: The user's own.
+        data: Its training split.
+        recipe: The hyperparameters.
+
+    Returns:
+        What is likely to be a mistake, a sentence each: frozen parameters, a softmax, sigmoid or ReLU at the end.
+
+    Raises:
+        ValueError: It fails on one example or on two, or returns another number of outputs.
+    """
+    remarks = describe_frozen(network)
+    name = next((name for name, module in model.named_modules() if module is network), None)
+    if name is None:
+        return remarks
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        inner = copy.deepcopy(model)
+        trial = inner.get_submodule(name)
+        inputs, error = capture_inputs(task, inner, trial, data, recipe)
+        if inputs is None:
+            return remarks
+        heads = _watch_heads(trial)
+        for count in (1, 2):
+            output, last_op = _run(trial.eval(), inputs[:count], count)
+        if error is not None:
+            raise ValueError(f"the network fails on a training batch of {len(inputs):,} examples: {_reason(error)}")
+        if isinstance(output, Tensor):
+            remarks += describe_end(output, last_op, task.SPEC.id)
+        for logits in heads:
+            remarks += describe_end(logits, "", task.SPEC.id)
+    return list(dict.fromkeys(remarks))
+
+
+def describe_frozen(network: nn.Module) -> list[str]:
+    """One sentence where some parameters are not trained."""
+    frozen = {name: parameter for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    if not frozen:
+        return []
+    count = sum(parameter.numel() for parameter in frozen.values())
+    whole = sum(parameter.numel() for parameter in network.parameters())
+    return [f"{count:,} of its {whole:,} parameters are frozen and will not be trained ({some(frozen)})"]
+
+
+def describe_end(output: Tensor, last_op: str, task_id: str) -> list[str]:
+    """One sentence where outputs that should be logits are probabilities, or cut off at 0.
+
+    Args:
+        output: Of the network in evaluation mode, (N, classes) or any shape of binary logits.
+        last_op: The last operation, "" where it is not known.
+        task_id: Of the task, for the sentence.
+    """
+    end = LAST_OPS.get(last_op, "")
+    values = output.float()
+    if not end and values.numel() and bool(((values >= 0) & (values <= 1)).all()):
+        sums_to_one = values.ndim > 1 and values.shape[1] > 1 and bool(((values.sum(1) - 1).abs() < TOLERANCE).all())
+        end = "softmax" if sums_to_one else "sigmoid" if values.unique().numel() > 2 else ""
+    if not end:
+        return []
+    cost = "outputs below 0 are lost" if end == "ReLU" else "applied twice, it makes the gradients small"
+    return [f"it ends in a {end}, but {task_id} takes its outputs as logits: {cost}; leave it out"]
+
+
+def capture_inputs(
+    task: Task, model: nn.Module, network: nn.Module, data: Data, recipe: Recipe
+) -> tuple[Any, Exception | None]:
+    """What the task gives to the network in its first training batch, None where it does not call it; and its error."""
+    calls, failed = list[Any](), None
+    handle = network.register_forward_pre_hook(lambda module, args: calls.append(args))
+    batch = next(iter(task.batches(data.train, recipe, EpochShard(recipe.seed, 0))))
+    try:
+        task.training_loss(model.train(), batch, recipe)
+    except Exception as error:  # networks fail in any way
+        failed = error
+    handle.remove()
+    return calls[0][0] if calls and calls[0] else None, failed
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _watch_heads(network: nn.Module) -> list[Tensor]:
+    """A list that takes the class logits of torchvision's detectors when they run."""
+    logits: list[Tensor] = []
+
+    def keep(module: nn.Module, args: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        if isinstance(first, Tensor):
+            logits.append(first.reshape(-1, first.shape[-1]))
+
+    for name, module in network.named_modules():
+        if name.endswith(("roi_heads.box_predictor", "head.classification_head")):
+            module.register_forward_hook(keep)
+    return logits
+
+
+class _LastOp(TorchDispatchMode):
+    """Remembers the last operation that computes something."""
+
+    name = ""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ not in MOVE_OPS:
+            self.name = func.overloadpacket.__name__
+        return func(*args, **(kwargs or {}))
+
+
+def _run(network: nn.Module, inputs: Any, count: int) -> tuple[Any, str]:
+    """Outputs for so many examples, and the last operation.
+
+    Raises:
+        ValueError: It fails, or does not return as many outputs.
+    """
+    batch = "a batch of one example" if count == 1 else "a batch of two examples"
+    try:
+        with _LastOp() as recorder:
+            output = network(inputs)
+    except Exception as error:
+        raise ValueError(
+            f"the network fails on {batch}: {_reason(error)}; its layers must take any batch size (squeeze and "
+            "view remove or fix the batch dimension)"
+        ) from error
+    first = output[0] if isinstance(output, tuple) and output else output
+    number = len(first) if isinstance(first, (Tensor, list)) and (not isinstance(first, Tensor) or first.ndim) else 0
+    if number != min(count, len(inputs)):
+        shape = tuple(first.shape) if isinstance(first, Tensor) else f"{number} outputs"
+        raise ValueError(
+            f"the network returns {shape} for {batch}: the batch dimension is lost, perhaps by squeeze(); name the "
+            "dimension to squeeze"
+        )
+    return output, recorder.name

@@ -1,0 +1,471 @@
+"""`decathlon start`, `grade` and `attempts` as a newcomer meets them: five broken networks and more for each kind."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import nbformat
+import pytest
+import torch
+from conftest import ROOT, Command
+from torch import nn
+
+from decathlon.evaluation.examples import match, record_classes, recording
+from decathlon.evaluation.layers import LayerRecorder, find_layers
+from decathlon.reporting.starter import STARTERS
+from decathlon.tasks.base import get_task, task_ids
+from decathlon.training import gradients, trials
+from decathlon.training.stages import describe_violation
+
+HEAD = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+"""
+
+CLASSIFICATION = (
+    HEAD
+    + """
+TASK = "mnist-mlp"
+
+def mlp(hidden=100, *end):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, 10), *end)
+
+def good(): return mlp()
+def softmax(): return mlp(100, nn.Softmax(1))
+def narrow(): return mlp(1)
+
+def large():
+    network = mlp()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+    return network
+
+def dead():
+    network = mlp()
+    nn.init.constant_(network[1].bias, -100)
+    return network
+
+class Net(nn.Module):
+    def __init__(self, pixels=784):
+        super().__init__()
+        self.hidden, self.middle, self.output = nn.Linear(pixels, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+    def forward(self, images):
+        return self.output(F.relu(self.middle(F.relu(self.hidden(images.flatten(1))))))
+
+def deep(): return Net()
+def colour(): return Net(3 * 784)
+
+class Unused(Net):
+    def forward(self, images):
+        return self.output(F.relu(self.hidden(images.flatten(1))))
+
+def unused(): return Unused()
+"""
+)
+
+SEGMENTATION = (
+    HEAD
+    + """
+from decathlon.models.unet import UNet
+
+TASK = "pets-unet"
+
+class Sigmoid(UNet):
+    def forward(self, images): return super().forward(images).sigmoid()
+
+class Small(UNet):
+    def forward(self, images): return super().forward(images)[..., ::2, ::2]
+
+class Cut(UNet):
+    def forward(self, images):
+        maps, skips = images, []
+        for down in self.encoder:
+            skips.append(down(maps))
+            maps = F.max_pool2d(skips[-1], 2)
+        maps = self.bottleneck(maps)
+        for up in self.decoder:
+            skip = skips.pop()
+            maps = up(torch.cat([skip, F.interpolate(maps, skip.shape[2:], mode="bilinear").detach()], 1))
+        return self.output(maps)
+
+def good(): return UNet(8)
+def sigmoid(): return Sigmoid(4)
+def small(): return Small(4)
+def cut(): return Cut(4)
+
+def short():
+    network = UNet(4)
+    network.bottleneck = nn.Sequential(*list(network.bottleneck)[:3])
+    return network
+
+def large():
+    network = UNet(4)
+    nn.init.normal_(network.output.weight, std=50)
+    return network
+
+def dead():
+    network = UNet(4)
+    nn.init.constant_(network.bottleneck[4].bias, -100)
+    return network
+"""
+)
+
+DETECTION = (
+    HEAD
+    + """
+from decathlon.models.retinanet import small_retinanet
+
+TASK = "voc-retinanet"
+
+def detector(classes=4):
+    options = dict(min_size=120, max_size=160)
+    return small_retinanet(classes, (16, 32, 64), (8, 8, 16, 16), "group", **options)
+
+def good(): return detector()
+def classes(): return detector(20)
+
+class Wrapped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = detector()
+    def forward(self, images, targets=None): return self.inner(images, targets)
+
+class NoTargets(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = detector()
+    def forward(self, images): return self.inner(images)
+
+class NoScores(Wrapped):
+    def forward(self, images, targets=None):
+        return [{"boxes": output["boxes"]} for output in self.inner.eval()(images)]
+
+def wrapped(): return Wrapped()
+def no_targets(): return NoTargets()
+def no_scores(): return NoScores()
+
+def cut():
+    network = detector()
+    network.backbone.register_forward_hook(lambda module, args, maps: {k: v.detach() for k, v in maps.items()})
+    return network
+"""
+)
+
+TEXT = (
+    HEAD
+    + """
+TASK = "imdb-textcnn"
+
+class Net(nn.Module):
+    def __init__(self, tokens=30_002, hidden=16):
+        super().__init__()
+        self.vectors = nn.Embedding(tokens, 16, padding_idx=0)
+        self.two, self.three = nn.Conv1d(16, 16, 2, padding=1), nn.Conv1d(16, 16, 3, padding=1)
+        self.output = nn.Linear(32, 2)
+    def features(self, tokens):
+        vectors = self.vectors(tokens).transpose(1, 2)
+        return torch.cat([F.relu(layer(vectors)).amax(2) for layer in (self.two, self.three)], 1)
+    def forward(self, tokens): return self.output(self.features(tokens))
+
+class Softmax(Net):
+    def forward(self, tokens): return super().forward(tokens).softmax(1)
+
+class Two(Net):
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(32, 32)
+    def forward(self, tokens): return self.output(F.relu(self.hidden(self.features(tokens))))
+
+class Cut(Net):
+    def features(self, tokens): return super().features(tokens).detach()
+
+def good(): return Net()
+def few_tokens(): return Net(10)
+def softmax(): return Softmax()
+def two(): return Two()
+def cut(): return Cut()
+
+def large():
+    network = Net()
+    nn.init.normal_(network.output.weight, std=100)
+    return network
+"""
+)
+
+EMBEDDINGS = (
+    HEAD
+    + """
+TASK = "imdb-roberta"
+
+def mlp(*layers): return nn.Sequential(nn.Linear(256, 32), *layers, nn.Linear(32, 2))
+def linear(): return mlp()
+def deep(): return mlp(*(nn.Linear(32, 32) for _ in range(3)), nn.ReLU())
+"""
+)
+FILES = {"c": CLASSIFICATION, "s": SEGMENTATION, "d": DETECTION, "t": TEXT, "e": EMBEDDINGS}
+
+
+@pytest.fixture(autouse=True)
+def short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of a fixed length: else a loaded machine would make them shorter."""
+    for name, value in {"OVERFIT_STEPS": (20, 20), "PART_STEPS": (4, 4)}.items():
+        monkeypatch.setattr(trials, name, value)
+    for name in ("OVERFIT_SECONDS", "PART_SECONDS"):
+        monkeypatch.setattr(trials, name, 1e9)
+
+
+def quick(decathlon: Command, file: str, function: str, *more: str) -> dict[str, Any]:
+    """The last stage of a quick check."""
+    Path("net.py").write_text(FILES[file])
+    answer = decathlon("grade", f"net.py:{function}", "--data", "sample", "--quick", "--json", *more)
+    result = json.loads(answer.out)
+    assert answer.status == (0 if result["passed"] else 1)
+    assert result["cleared"] is None
+    return dict(result["stages"][-1])
+
+
+@pytest.mark.parametrize(
+    ("file", "function", "stage", "words"),
+    [
+        ("c", "softmax", "shapes", ["ends in a softmax", "logits"]),
+        ("c", "colour", "shapes", ["(2, 1, 28, 28)", "784", "(line 31)"]),
+        ("c", "deep", "architecture", ["3 fully connected layers, not 2: 1 too many of hidden (Linear), middle"]),
+        ("c", "large", "first loss", ["log(10) = 2.30", "logits are too large"]),
+        ("c", "dead", "gradients", ["dead ReLU", "2 (ReLU): 100 %"]),
+        ("c", "unused", "gradients", ["no gradient reaches middle: forward() does not use"]),
+        ("c", "narrow", "one batch", ["does not learn one batch by heart", "the reference"]),
+        ("s", "sigmoid", "shapes", ["ends in a sigmoid"]),
+        ("s", "small", "shapes", ["(2, 1, 32, 32)", "must return (2, 1, 64, 64)"]),
+        ("s", "short", "architecture", ["18 convolution layers, not 19: 1 missing beside encoder.0.0 (Conv2d)"]),
+        ("s", "large", "first loss", ["log(2) = 0.69"]),
+        ("s", "dead", "gradients", ["dead ReLU", "bottleneck.5 (ReLU): 100 %"]),
+        ("s", "cut", "gradients", ["no gradient reaches encoder.1.0, encoder.1.1, encoder.1.3"]),
+        ("d", "no_scores", "shapes", ["boxes (M, 4), labels (M,) and scores (M,)"]),
+        ("d", "no_targets", "shapes", ["fails on a training batch", "argument"]),
+        ("d", "wrapped", "architecture", ["it is not a torchvision RetinaNet"]),
+        ("d", "classes", "architecture", ["RetinaNetClassificationHead for the data's classes"]),
+        ("d", "cut", "gradients", ["no gradient reaches backbone."]),
+        ("t", "few_tokens", "shapes", ["index out of range", "(line"]),
+        ("t", "softmax", "shapes", ["ends in a softmax"]),
+        (
+            "t",
+            "two",
+            "architecture",
+            ["2 fully connected layers, not 1: 1 too many of hidden (Linear), output (Linear)"],
+        ),
+        ("t", "large", "first loss", ["log(2) = 0.69"]),
+        ("t", "cut", "gradients", ["no gradient reaches vectors, two, three"]),
+        ("e", "linear", "architecture", ["no nonlinearity between its layers"]),
+        ("e", "deep", "architecture", ["it has 5 fully connected layers, not two to four (0 (Linear), 1 (Linear)"]),
+    ],
+)
+def test_a_broken_network_gets_the_message_that_helps(
+    file: str, function: str, stage: str, words: list[str], decathlon: Command
+) -> None:
+    last = quick(decathlon, file, function)
+    assert (last["name"], last["passed"]) == (stage, False), last
+    for word in words:
+        assert word in last["message"]
+
+
+@pytest.mark.parametrize("file", ["s", "d", "t"])
+def test_good_networks_pass_the_quick_stages(file: str, decathlon: Command) -> None:
+    last = quick(decathlon, file, "good")
+    assert last["name"] == "small part"
+    assert last["passed"], last
+
+
+def test_a_newcomer_gets_from_start_to_a_cleared_bar(decathlon: Command) -> None:
+    assert decathlon("start", "mnist-mlp").status == 0
+    unwritten = decathlon("grade", "net.py", "--data", "sample")
+    assert unwritten.status == 1
+    assert "mend  file" in unwritten.out
+    assert re.search(r"net\.py is not finished: NotImplementedError \(line \d+\)", unwritten.out)
+    text = Path("net.py").read_text()
+    text = re.sub(
+        r"raise NotImplementedError  # make.*",
+        "self.hidden, self.middle = nn.Linear(NUM_PIXELS, 256), nn.Linear(256, 256)\n"
+        "        self.output = nn.Linear(256, NUM_CLASSES)",
+        text,
+    )
+    forward = "return self.output(self.middle(self.hidden(images.flatten(1)).relu()).relu())"
+    text = re.sub(r"raise NotImplementedError  # compute.*", forward, text)
+    Path("net.py").write_text(text)
+    deep = decathlon("grade", "net.py", "--data", "sample")
+    assert (
+        "3 fully connected layers, not 2: 1 too many of hidden (Linear), middle (Linear), output (Linear)" in deep.out
+    )
+    text = text.replace("self.middle(self.hidden(images.flatten(1)).relu())", "self.hidden(images.flatten(1))")
+    layers = "self.hidden, self.middle = nn.Linear(NUM_PIXELS, 256), nn.Linear(256, 256)"
+    Path("net.py").write_text(text.replace(layers, "self.hidden = nn.Linear(NUM_PIXELS, 256)"))
+    done = decathlon("grade", "net.py", "--data", "sample", "--json")
+    assert done.status == 0, done.err
+    result = json.loads(done.out)
+    assert result["cleared"] is True
+    assert [stage["name"] for stage in result["stages"]][-1] == "training"
+    yours, reference = result["result"]["rows"]
+    assert (yours["network"], reference["network"]) == ("yours", "reference")
+    assert yours["value"] >= 0.98
+    assert yours["flops"] == reference["flops"] == 2 * (784 * 256 + 256 * 10)
+    assert 0 <= yours["calibration_error"] < 0.2
+    found = result["result"]["disagreements"]
+    assert found["total"] == 297
+    assert found["count"] >= found["yours_better"] + found["reference_better"]
+    assert Path(result["folder"], "run-seed0", "report.html").exists()
+    listed = decathlon("attempts", "mnist-mlp")
+    assert re.search(
+        r"1 .*mend  file: .*\n(.*\n)+ +2 .*mend  architecture: .*\n(.*\n)+ +3 .*passed  training", listed.out
+    )
+    assert "+        return self.output(self.hidden(images.flatten(1)).relu())" in listed.out
+    rows = json.loads(decathlon("attempts", "mnist-mlp", "--json").out)
+    assert [row["number"] for row in rows] == [1, 2, 3]
+    assert rows[0]["diff"] == []
+
+
+def test_a_missed_bar_and_seeds(decathlon: Command) -> None:
+    Path("net.py").write_text(CLASSIFICATION)
+    done = decathlon("grade", "net.py:good", "--data", "sample", "--epochs", "1", "--seeds", "2", "--json")
+    assert done.status == 1
+    result = json.loads(done.out)
+    assert (result["passed"], result["cleared"]) == (False, False)
+    assert "bar 98 %: missed" in result["stages"][-1]["message"]
+    assert result["result"]["rows"][0]["of"] == "2 seeds"
+    assert "training" in decathlon("attempts", "mnist-mlp").out
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["start"], ["needs a TASK"]),
+        (["start", "mnist-mpl"], ["'mnist-mlp'"]),
+        (["grade"], ["needs a file"]),
+        (["grade", "--quick"], ["needs a file first"]),
+        (["grade", "none.py"], ["no file 'none.py'", "decathlon start"]),
+        (["grade", "net.py", "--data", "sample"], ["names no task", "--task"]),
+        (["grade", "net.py", "--task", "mnist-mpl"], ["'mnist-mlp'"]),
+        (["grade", "net.py", "--task", "mnist-mlp", "--epoch", "3"], ["'--epochs'"]),
+        (["grade", "net.py", "--task", "mnist-mlp", "--data", "sample", "--seeds", "0"], ["--seeds", "at least 1"]),
+        (["grade", "net.py:none", "--task", "mnist-mlp", "--data", "sample"], ["no function 'none'"]),
+        (["attempts"], ["needs a TASK"]),
+    ],
+)
+def test_wrong_commands(command: list[str], words: list[str], decathlon: Command) -> None:
+    Path("net.py").write_text("def net(): ...\n")
+    answer = decathlon(*command)
+    assert answer.status == 2, answer
+    for word in words:
+        assert word in answer.error
+
+
+def test_help_has_the_fields_of_the_recipe(decathlon: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("net.py").write_text('TASK = "mnist-mlp"\n')
+    with pytest.raises(SystemExit):
+        decathlon("grade", "net.py", "--help")
+    assert "--optimizer.lr" in capsys.readouterr().out
+
+
+def test_no_attempts_yet(decathlon: Command) -> None:
+    answer = decathlon("attempts", "mnist-mlp")
+    assert answer.status == 1
+    assert "decathlon grade net.py makes one" in answer.error
+
+
+def test_start_never_overwrites_silently(decathlon: Command) -> None:
+    Path("net.py").write_text("mine")
+    answer = decathlon("start", "mnist-mlp")
+    assert answer.status == 1
+    assert "--overwrite" in answer.error
+    assert Path("net.py").read_text() == "mine"
+    assert not Path("mnist-mlp.ipynb").exists()
+    assert decathlon("start", "mnist-mlp", "--dir", "new").status == 0
+    assert decathlon("start", "mnist-mlp", "--overwrite").status == 0
+    assert Path("net.py").read_text() == Path("new/net.py").read_text()
+
+
+@pytest.mark.parametrize("task_id", task_ids())
+def test_what_start_writes(task_id: str, decathlon: Command) -> None:
+    assert decathlon("start", task_id).status == 0
+    text, spec = Path("net.py").read_text(), get_task(task_id).SPEC
+    assert all(len(line) <= 120 for line in text.splitlines())
+    assert spec.network in " ".join(text.split())
+    assert "no bar" in text if spec.bar is None else f"{100 * spec.bar:g} %" in text
+    namespace: dict[str, Any] = {"__name__": "net"}
+    exec(compile(text, "net.py", "exec"), namespace)
+    assert namespace["TASK"] == task_id
+    with pytest.raises(NotImplementedError):
+        namespace["net"]()
+    nbformat.validate(nbformat.read(f"{task_id}.ipynb", as_version=4))
+
+
+def notebook_cells(task_id: str) -> list[str]:
+    return [cell.source for cell in nbformat.read(f"{task_id}.ipynb", as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_the_notebooks_run(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data and the examples of every task; the whole notebook of one."""
+    displayed = list[object]()
+    stub = types.ModuleType("IPython.display")
+    stub.Image, stub.display = Path, displayed.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython.display", stub)
+    matplotlib.use("agg")
+    for task_id in STARTERS:
+        assert decathlon("start", task_id, "--overwrite").status == 0
+        cells = notebook_cells(task_id)
+        names: dict[str, Any] = {}
+        for source in cells if task_id == "mnist-mlp" else cells[:3]:
+            exec(compile(source, task_id, "exec"), names)
+        names["plt"].close("all")
+    assert [path.name for path in displayed] == ["confusion.png", "curves.png", "mistakes.png"]  # type: ignore[attr-defined]
+
+
+def test_the_example_workflow_uses_what_there_is(decathlon: Command) -> None:
+    text = (ROOT / "examples" / "grade.yml").read_text()
+    (line,) = re.findall(r"run: (decathlon grade .*)", text)
+    words = shlex.split(line.partition(">")[0])[1:]
+    Path("net.py").write_text(CLASSIFICATION + "\nnet = deep\n")
+    result = json.loads(decathlon(*words).out)
+    assert [stage["name"] for stage in result["stages"]] == ["file", "shapes", "architecture"]
+
+
+# --- The parts --------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_are_described_by_their_worst_mistake() -> None:
+    good = {"a.weight": 1e-2, "b.weight": 1.0}
+    assert gradients.describe(gradients.Gradients(1.0, good)) == ""
+    assert "vanished gradients in a.weight" in gradients.describe(gradients.Gradients(1.0, good | {"a.weight": 1e-9}))
+    assert "exploding gradients in b.weight" in gradients.describe(gradients.Gradients(1.0, good | {"b.weight": 1e5}))
+    assert "gradient of a.weight is exactly 0" in gradients.describe(gradients.Gradients(1.0, good | {"a.weight": 0.0}))
+    assert "NaN or infinite" in gradients.describe(gradients.Gradients(float("nan"), good))
+
+
+def test_layers_are_named_by_module_or_line() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+    layers = find_layers(network, torch.zeros(2, 1, 4, 4))
+    assert layers == {"convolution": ["0 (Conv2d)"], "ReLU": ["1 (ReLU)"], "fully connected": ["3 (Linear)"]}
+    with LayerRecorder(nn.Sequential(nn.ReLU())) as recorder:
+        torch.zeros(2, 2).relu()
+    assert recorder.layers == {}, "only the network's own operations count"
+    assert describe_violation("it has 0 ReLU layers, not 2", {}) == "it has 0 ReLU layers, not 2: 2 missing"
+    assert describe_violation("it uses convolution, which is not allowed here", layers).endswith("here (0 (Conv2d))")
+
+
+def test_calibration_and_matching() -> None:
+    with recording() as examples:
+        record_classes(torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([1, 0]))
+    assert examples.labels == [0, 0]
+    assert examples.scores == [0, 1]
+    assert examples.calibration_error() == pytest.approx(0.25, abs=0.001)
+    assert examples.standard_error() == pytest.approx(0.5)
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
+    detection = {"boxes": boxes, "labels": torch.tensor([1, 1, 2]), "scores": torch.tensor([0.5, 0.9, 0.8])}
+    target = {"boxes": boxes[:1], "labels": torch.tensor([1])}
+    assert match(detection, target).tolist() == [False, True, False], "an object is found once, by the best score"

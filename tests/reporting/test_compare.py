@@ -1,0 +1,150 @@
+"""`decathlon compare`: two tasks or runs on one page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Command
+
+from decathlon.cli.flags import split_flags
+from decathlon.errors import UsageError
+from decathlon.reporting.compare import best_until, distinct_names, findings, group_runs
+
+
+def points(*values: float, seconds: float = 10.0) -> list[dict[str, float]]:
+    return [{"epoch": n, "seconds": n * seconds, "value": value} for n, value in enumerate(values, 1)]
+
+
+def test_two_tasks_are_trained_and_compared(decathlon: Command) -> None:
+    command = ["compare", "mnist-mlp", "mnist-cnn", "--data", "sample", "--epochs", "1", "--out", "both", "--json"]
+    done = decathlon(*command)
+    assert done.status == 0, done.err
+    comparison = json.loads(done.out)
+    first, second = comparison["runs"]
+    assert (first["task"], second["task"], comparison["data"]) == ("mnist-mlp", "mnist-cnn", "mnist-sample")
+    for run in comparison["runs"]:
+        summary = json.loads(Path(run["folder"], "summary.json").read_text())
+        assert run["value"] == summary["value"]
+        assert summary["epochs"] == 1, "the options of train reached the training"
+        assert run["training_memory_mib"] >= 0
+        assert run["evaluation_per_second"] > 0
+        assert len(run["curve"]) == 1
+    weights = 28 * 28 * 160 + 160 * 160 + 160 * 10
+    assert first["multiplications"] > weights / 3, "matrices are multiplied once for each example"
+    page = Path(comparison["page"]).read_text()
+    assert page.count("data:image/png;base64") >= 3
+    assert "http" not in page
+    for sentence in comparison["findings"]:
+        assert sentence.split(":")[0] in page
+    before = Path(first["folder"], "summary.json").stat().st_mtime_ns
+    again = decathlon(*command)
+    assert again.status == 0, again.err
+    assert Path(first["folder"], "summary.json").stat().st_mtime_ns == before, "finished runs are reused"
+    same = decathlon("compare", first["folder"], second["folder"], "--out", "runs-only", "--json")
+    assert same.status == 0, same.err
+    assert json.loads(same.out)["runs"][0]["value"] == first["value"]
+
+
+def side(name: str, curve: list[dict[str, float]], *values: float) -> dict[str, Any]:
+    return {"name": name, "task": name, "curve": curve, "values": list(values or (0.5,))}
+
+
+def test_findings_say_who_is_ahead_when() -> None:
+    slow = side("slow", points(0.5, 0.7, 0.9, seconds=100), 0.91)
+    fast = side("fast", points(0.4, 0.6, 0.65, 0.68, seconds=10), 0.67)
+    sentences = findings([slow, fast], "map")
+    assert sentences[0] == (
+        "Test map: slow 91.00 % (n = 1), fast 67.00 % (n = 1); difference +24.00 points. "
+        "With n = 1 the spread is unknown: the difference may be chance."
+    )
+    assert (
+        sentences[1]
+        == "After 3 epochs, where the shorter run ends, the best validation map: slow 90.00 %, fast 65.00 %."
+    )
+    assert "After 40 s" in sentences[2]
+    assert "slow no value yet, fast 68.00 %" in sentences[2]
+    assert sentences[3] == "slow passes the best of fast (68.00 %) after 2 epochs and 200 s of training."
+    assert sentences[4] == "fast never passes the best of slow (90.00 %)."
+    assert best_until(points(0.9, 0.2), "epoch", 2) == 0.9
+    assert best_until(points(0.9), "seconds", 9) is None
+
+
+def test_several_runs_give_the_spread_of_the_difference() -> None:
+    rows = [side("a", points(0.5), 0.52, 0.50, 0.54), side("b", points(0.5), 0.40, 0.44, 0.42)]
+    assert findings(rows, "map")[0] == (
+        "Test map: a 52.00 ± 2.00 % (n = 3), b 42.00 ± 2.00 % (n = 3); difference +10.00 ± 2.83 points."
+    )
+
+
+def test_several_runs_are_grouped_by_task() -> None:
+    def summaries(*tasks_and_seeds: tuple[str, int]) -> list[tuple[Path, dict[str, Any]]]:
+        return [
+            (Path(str(number)), {"task": task, "seed": seed, "data": "mnist", "metric": "accuracy"})
+            for number, (task, seed) in enumerate(tasks_and_seeds)
+        ]
+
+    sides = group_runs(summaries(("a", 0), ("b", 0), ("a", 1)))
+    assert [[str(folder) for folder, _ in side] for side in sides] == [["0", "2"], ["1"]]
+    assert len(group_runs(summaries(("a", 0), ("a", 0)))) == 2, "two runs are compared, whatever they are of"
+    with pytest.raises(UsageError, match="two tasks"):
+        group_runs(summaries(("a", 0), ("b", 0), ("c", 0)))
+    with pytest.raises(UsageError, match="same seed"):
+        group_runs(summaries(("a", 0), ("b", 0), ("a", 0)))
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["mnist-mlp"], "needs two names"),
+        (["mnist-mlp", "mnist-cn"], "'mnist-cn' is neither a task nor a run folder"),
+    ],
+)
+def test_wrong_names(words: list[str], complaint: str, decathlon: Command) -> None:
+    done = decathlon("compare", *words)
+    assert done.status == 2
+    assert complaint in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+def test_other_data_are_no_comparison(decathlon: Command) -> None:
+    for task in ("mnist-mlp", "imdb-textcnn"):
+        done = decathlon("train", task, "--data", "sample", "--epochs", "1", "--out", task)
+        assert done.status == 0, done.err
+    done = decathlon("compare", "./mnist-mlp", "./imdb-textcnn")
+    assert done.status == 1
+    assert "cannot be compared" in done.err
+    done = decathlon("compare", "./mnist-mlp", "./imdb-textcnn", "--epochs", "3")
+    assert done.status == 2
+    assert "--epochs is for training" in done.err
+
+
+def test_a_failed_training_is_reported(decathlon: Command) -> None:
+    done = decathlon("compare", "mnist-mlp", "mnist-cnn", "--data", "sample", "--epochs", "-1", "--out", "both")
+    assert done.status == 1
+    assert "the training of mnist-mlp failed" in done.err
+    assert "checkpoint" not in done.err, "none was started"
+
+
+def test_a_task_is_trained_on_the_data_of_the_run_beside_it(decathlon: Command) -> None:
+    assert decathlon("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--out", "run").status == 0
+    done = decathlon("compare", "./run", "mnist-cnn", "--epochs", "1", "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["data"] == "mnist-sample"
+
+
+def test_flags_are_split() -> None:
+    words = ["--out", "here", "--epochs", "3", "--optimizer.lr", "1e-3", "--json", "--data_dir=there"]
+    assert split_flags(words, ("--out", "--json", "--data-dir")) == (
+        ["--out", "here", "--json", "--data_dir=there"],
+        ["--epochs", "3", "--optimizer.lr", "1e-3"],
+    )
+
+
+def test_two_runs_of_one_task_are_distinct_names() -> None:
+    rows = [{"task": "mnist-mlp", "folder": f"runs/{name}"} for name in ("a", "b")]
+    assert distinct_names(rows) == ["a", "b"]
+    assert distinct_names([rows[0], rows[1] | {"folder": "old/a"}]) == ["runs/a", "old/a"]
+    assert distinct_names([rows[0], rows[1] | {"task": "mnist-cnn"}]) == ["mnist-mlp", "mnist-cnn"]

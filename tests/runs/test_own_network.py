@@ -1,0 +1,142 @@
+"""`--model FILE.py:function`: the user's network in the task's place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Command
+from inputs import digit
+
+MLP = """
+from __future__ import annotations
+from dataclasses import dataclass
+from torch import nn
+
+@dataclass
+class Size:
+    hidden: int = 100
+
+def good():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, Size().hidden), nn.ReLU(), nn.Linear(100, 10))
+
+def deep():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 50), nn.ReLU(), nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 10))
+
+def eleven():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 11))
+
+def wide():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 100), nn.ReLU(), nn.Linear(100, 10))
+
+def nothing():
+    return nn.Flatten()
+
+def number():
+    return 3
+
+def broken():
+    return 1 / 0
+"""
+CNN = """
+from torch import nn
+
+def net():
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(8, 16, 5), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(256, 10))
+"""
+AUTOENCODER = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, code):
+        super().__init__()
+        self.encode = nn.Sequential(nn.Flatten(), nn.Linear(784, code))
+        self.decode = nn.Linear(code, 784)
+
+    def forward(self, images):
+        code = self.encode(images)
+        return self.decode(code).view_as(images), code
+
+def net():
+    return Net(32)
+
+def big():
+    return Net(200)
+
+def only_images():
+    return nn.Conv2d(1, 1, 3, padding=1)
+"""
+
+
+@pytest.fixture(autouse=True)
+def files() -> None:
+    for name, text in {"mlp": MLP, "cnn": CNN, "autoencoder": AUTOENCODER}.items():
+        Path(f"{name}.py").write_text(text)
+
+
+def command(task: str, model: str, *more: str) -> tuple[str, ...]:
+    return ("train", task, "--data", "sample", "--epochs", "1", "--out", "run", "--model", model, "--json", *more)
+
+
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [("mnist-mlp", "mlp.py:good"), ("mnist-cnn", "cnn.py:net"), ("mnist-autoencoder", "autoencoder.py:net")],
+)
+def test_trains_evaluates_and_predicts(task: str, model: str, decathlon: Command, tmp_path: Path) -> None:
+    done = decathlon(*command(task, model))
+    assert done.status == 0, done.err
+    summary = json.loads(done.out)
+    assert summary["violations"] == []
+    assert summary["model"] == model
+    Path(model.split(":")[0]).unlink()  # the run folder keeps a copy
+    again = decathlon("evaluate", "run", "--json")
+    assert again.status == 0, again.err
+    assert json.loads(again.out)["metrics"] == summary["metrics"]
+    assert decathlon("predict", task, digit(tmp_path), "--run", "run").status == 0
+
+
+def test_a_broken_rule_is_reported_first_and_marks_the_result(decathlon: Command) -> None:
+    done = decathlon(*command("mnist-mlp", "mlp.py:deep"))
+    assert done.status == 0, done.err
+    assert "is not the network of mnist-mlp" in done.err
+    summary = json.loads(done.out)
+    assert summary["counts"] is False
+    assert summary["violations"] == ["it has 3 fully connected layers, not 2"]
+    assert "does not count" in Path("run/report.html").read_text()
+    words = decathlon("evaluate", "run").out
+    assert "does not count: it has 3 fully connected layers, not 2" in words
+
+
+def test_a_code_too_large_does_not_count(decathlon: Command) -> None:
+    done = decathlon(*command("mnist-autoencoder", "autoencoder.py:big"))
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["violations"] == ["its latent dimension is 200, more than 128"]
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "status", "words"),
+    [
+        ("mnist-mlp", "mlp.py:eleven", 1, ["(2, 11)", "(2, 10)"]),
+        ("mnist-mlp", "mlp.py:wide", 1, ["does not take", "(2, 1, 28, 28)"]),
+        ("mnist-mlp", "mlp.py:nothing", 1, ["without parameters"]),
+        ("mnist-mlp", "mlp.py:number", 1, ["returned a int", "torch.nn.Module"]),
+        ("mnist-mlp", "mlp.py:broken", 1, ["ZeroDivisionError"]),
+        ("mnist-mlp", "mlp.py:missing", 2, ["no function 'missing'"]),
+        ("mnist-mlp", "none.py:net", 2, ["no file 'none.py'"]),
+        ("mnist-mlp", "mlp.py", 2, ["name the function", "mlp.py:FUNCTION"]),
+        ("mnist-mlp", "mlp", 2, ["FILE.py:function"]),
+        ("mnist-autoencoder", "autoencoder.py:only_images", 1, ["pair", "codes"]),
+        ("mnist-autoencoder", "mlp.py:good", 1, ["pair", "codes"]),
+    ],
+)
+def test_a_wrong_network_is_reported_before_training(
+    task: str, model: str, status: int, words: list[str], decathlon: Command
+) -> None:
+    answer = decathlon(*command(task, model))
+    assert answer.status == status, answer
+    for word in words:
+        assert word in answer.error
+    assert not Path("run").exists()

@@ -1,0 +1,186 @@
+"""The public API: every kind of input, typed predictions, training and loading, and what goes wrong."""
+
+from __future__ import annotations
+
+import doctest
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import decathlon
+from decathlon import api
+from decathlon.errors import UsageError
+
+
+def digit_one() -> np.ndarray:
+    """A digit as MNIST has it: a vertical bar."""
+    image = np.zeros((28, 28), np.uint8)
+    image[4:24, 13:15] = 255
+    return image
+
+
+def scene() -> np.ndarray:
+    """An image of no particular content."""
+    return np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+
+
+def test_names() -> None:
+    assert len(decathlon.tasks()) == 10
+    assert set(decathlon.__all__) <= set(dir(decathlon))
+    assert all(getattr(decathlon, name) for name in decathlon.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        decathlon.nothing  # noqa: B018
+
+
+def test_tasks_is_a_package_and_a_function() -> None:
+    from decathlon.tasks import mnist_mlp
+
+    assert decathlon.tasks() == api.tasks()
+    assert mnist_mlp.SPEC.id == decathlon.tasks()[0]
+
+
+def test_all_kinds_of_images_give_the_same() -> None:
+    model = decathlon.load("mnist-cnn")
+    Image.fromarray(digit_one()).save("one.png")
+    pixels = torch.from_numpy(digit_one())
+    inputs = [
+        *(
+            "one.png",
+            Path("one.png"),
+            Image.fromarray(digit_one()),
+            digit_one(),
+            np.repeat(digit_one()[..., None], 3, 2),
+        ),
+        *(pixels[None], pixels[None].float() / 255, pixels[None].repeat(3, 1, 1)),
+    ]
+    predictions = model.predict(inputs, batch_size=3)
+    assert [type(prediction) for prediction in predictions] == [decathlon.Classification] * len(inputs)
+    for prediction in predictions:
+        assert isinstance(prediction, decathlon.Classification)
+        assert prediction.label == "1"
+        assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert prediction.probabilities == pytest.approx(predictions[0].to_dict()["probabilities"], abs=1e-6)
+    assert [prediction.input for prediction in predictions[:3]] == ["one.png", "one.png", "input 2"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_batches_do_not_matter(batch_size: int) -> None:
+    model = decathlon.load("cifar10-skip")
+    images = [scene(), scene()[::-1].copy(), scene()[:, ::-1].copy()]
+    labels = [prediction.to_dict() for prediction in model.predict(images, batch_size=batch_size)]
+    apart = [model.predict([image])[0].to_dict() for image in images]
+    for together, alone in zip(labels, apart, strict=True):
+        assert together["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [
+        ("mnist-mlp", decathlon.Classification),
+        ("mnist-autoencoder", decathlon.Classification),
+        ("cifar10-cnn", decathlon.Classification),
+        ("pets-unet", decathlon.Segmentation),
+        ("voc-faster-rcnn", decathlon.Detections),
+        ("voc-retinanet", decathlon.Detections),
+    ],
+)
+def test_image_tasks(task: str, kind: type) -> None:
+    image = digit_one() if task.startswith("mnist") else scene()
+    (prediction,) = decathlon.load(task).predict([image])
+    assert type(prediction) is kind
+    assert json.loads(json.dumps(prediction.to_dict()))["input"] == "input 0"
+    prediction.plot().savefig("plot.png")
+    if isinstance(prediction, decathlon.Segmentation):
+        assert prediction.mask.shape == scene().shape[:2]
+        assert len(prediction.save(Path(), "scene")) == 3
+        assert len(list(Path().glob("scene-*.png"))) == 3
+    assert sorted(path.name for path in Path().iterdir() if not path.name.startswith("scene-")) == ["plot.png"]
+
+
+@pytest.mark.parametrize("task", ["imdb-textcnn", "imdb-roberta"])
+def test_text_tasks(task: str) -> None:
+    texts = ["A wonderful film, moving and funny.", "Dull, boring, and far too long. A waste of time."]
+    predictions = decathlon.load(task).predict(texts)
+    assert [type(prediction) for prediction in predictions] == [decathlon.TextClassification] * 2
+    assert [prediction.to_dict()["label"] for prediction in predictions] == ["pos", "neg"]
+    predictions[0].plot().savefig("plot.png")
+
+
+def test_one_bad_input_of_several() -> None:
+    Image.fromarray(digit_one()).save("one.png")
+    Path("broken.png").write_bytes(b"no image")
+    model = decathlon.load("mnist-mlp")
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        model.predict(["one.png", "broken.png"])
+    good, bad, missing = model.predict_each(["one.png", "broken.png", "missing.png"])
+    assert isinstance(good, decathlon.Classification)
+    assert "broken.png" in str(bad)
+    assert isinstance(missing, FileNotFoundError)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.zeros((28, 28)), np.zeros((28, 28, 7), np.uint8), torch.zeros(2, 2, 2, 2), 17, None],
+    ids=["float array", "seven channels", "four dimensions", "a number", "nothing"],
+)
+def test_what_is_no_image(value: object) -> None:
+    (error,) = decathlon.load("mnist-mlp").predict_each([value])
+    assert isinstance(error, ValueError)
+    assert "image" in str(error)
+
+
+def test_a_single_input_needs_a_list() -> None:
+    with pytest.raises(TypeError, match="list"):
+        decathlon.load("mnist-mlp").predict("one.png")
+
+
+def test_train_load_evaluate(tmp_path: Path) -> None:
+    run = decathlon.train("mnist-mlp", data="sample", epochs=2, hidden=16, optimizer={"lr": 0.01}, out=tmp_path / "run")
+    assert run.value == run.metrics["accuracy"]
+    assert [line["epoch"] for line in run.history] == [1, 2]
+    assert run.report.exists()
+    assert run.summary["overrides"] == {"epochs": 2, "hidden": 16, "optimizer.lr": 0.01}
+    model = decathlon.load(run)
+    assert model.recipe.epochs == 2
+    assert model.classes == [str(digit) for digit in range(10)]
+    assert model.evaluate()["accuracy"] == pytest.approx(run.value)
+    assert decathlon.open_run(run.folder) == run
+    exported = tmp_path / "mlp.onnx"
+    assert model.export(exported)["files"] == [str(exported)]
+    same = decathlon.load(exported)
+    assert same.task == "mnist-mlp"
+    expected, actual = (loaded.predict([digit_one()])[0].to_dict()["probabilities"] for loaded in (model, same))
+    assert actual == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(ValueError, match="ONNX file"):
+        same.evaluate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"task": "mnist-mpl"}, "mnist-mlp"),
+        ({"task": "mnist-mlp", "epoch": 3}, "epochs"),
+        ({"task": "mnist-mlp", "optimizer": {"lrr": 0.1}}, "lr"),
+        ({"task": "mnist-mlp", "epochs": "many"}, "epochs"),
+        ({"task": "mnist-mlp", "epochs": 0}, "epochs"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        decathlon.train(data="sample", **arguments)  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_loaded(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="pets-unet"):
+        decathlon.load("pets-umet")
+    with pytest.raises(FileNotFoundError, match="no run folder"):
+        decathlon.load(tmp_path)
+
+
+def test_docstring_examples() -> None:
+    assert doctest.testmod(api, verbose=False).failed == 0
+    assert doctest.testmod(api).attempted > 5

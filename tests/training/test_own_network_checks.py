@@ -1,0 +1,132 @@
+"""Mistakes in a user's own network are said before training, in every task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Answer, Command
+
+from decathlon.training import own_network
+
+NETWORKS = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+def mlp(*end): return nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 10), *end)
+def plain(): return mlp()
+def softmax(): return mlp(nn.Softmax(1))
+def log_softmax(): return mlp(nn.LogSoftmax(1))
+def sigmoid(): return mlp(nn.Sigmoid())
+def relu(): return mlp(nn.ReLU())
+def lazy(): return nn.Sequential(nn.Flatten(), nn.LazyLinear(16), nn.ReLU(), nn.LazyLinear(10))
+def double(): return mlp().double()
+def frozen(): return mlp().requires_grad_(False)
+def half_frozen():
+    network = mlp()
+    network[1].requires_grad_(False)
+    return network
+
+class Squeeze(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(784, 10)
+    def forward(self, x):
+        return self.a(x.flatten(1)).squeeze()
+
+class Fixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(784, 10)
+    def forward(self, x):
+        return self.a(x.view(2, -1))
+
+class Colour(nn.Module):
+    def __init__(self, end=False):
+        super().__init__()
+        self.a, self.o, self.end = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 10), end
+    def forward(self, x):
+        y = self.o(F.relu(self.a(x)).mean((2, 3)))
+        return y.softmax(1) if self.end else y
+def colour_softmax(): return Colour(True)
+
+class Text(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.out = nn.Embedding(40_000, 8), nn.Linear(8, 2)
+    def forward(self, tokens):
+        return self.out(self.words(tokens).amax(1)).softmax(1)
+
+def mask_sigmoid(): return nn.Sequential(nn.Conv2d(3, 1, 3, padding=1), nn.Sigmoid())
+def head_softmax(): return nn.Sequential(nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 2), nn.Softmax(1))
+"""
+
+
+def plan(decathlon: Command, task: str, name: str) -> Answer:
+    Path("net.py").write_text(NETWORKS)
+    return decathlon("train", task, "--data", "sample", "--epochs", "1", "--model", f"net.py:{name}", "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "end"),
+    [
+        ("mnist-mlp", "softmax", "softmax"),
+        ("mnist-mlp", "sigmoid", "sigmoid"),
+        ("mnist-mlp", "relu", "ReLU"),
+        ("mnist-cnn", "softmax", "softmax"),
+        ("cifar10-skip", "colour_softmax", "softmax"),
+        ("imdb-textcnn", "Text", "softmax"),
+        ("imdb-roberta", "head_softmax", "softmax"),
+        ("pets-unet", "mask_sigmoid", "sigmoid"),
+    ],
+)
+def test_probabilities_at_the_end_are_reported(task: str, name: str, end: str, decathlon: Command) -> None:
+    answer = plan(decathlon, task, name)
+    assert answer.status == 0, answer.err
+    assert f"it ends in a {end}, but {task} takes its outputs as logits" in answer.err
+
+
+@pytest.mark.parametrize("name", ["plain", "log_softmax"])
+def test_good_networks_are_passed(name: str, decathlon: Command) -> None:
+    answer = plan(decathlon, "mnist-mlp", name)
+    assert answer.status == 0, answer.err
+    assert "may be wrong" not in answer.err
+
+
+def test_frozen_parameters_are_reported(decathlon: Command) -> None:
+    answer = plan(decathlon, "mnist-mlp", "half_frozen")
+    assert "12,560 of its 12,730 parameters are frozen and will not be trained (1.weight, 1.bias)" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("lazy", "lazy layers (1, 3), whose sizes are not known yet: run it on one example"),
+        ("double", "a network in float64, but the data are float32: return it.float()"),
+        ("frozen", "parameters are all frozen"),
+        ("Squeeze", "returns (10,) for a batch of one example: the batch dimension is lost"),
+        ("Fixed", "fails on a batch of one example"),
+    ],
+)
+def test_networks_that_cannot_work_are_refused(name: str, words: str, decathlon: Command) -> None:
+    answer = plan(decathlon, "mnist-mlp", name)
+    assert answer.status == 1
+    assert words in answer.error
+
+
+@pytest.mark.parametrize(
+    ("output", "end"),
+    [
+        (torch.randn(8, 3), ""),
+        (torch.randn(8, 3).softmax(1), "softmax"),
+        (torch.randn(8, 1, 4, 4).sigmoid(), "sigmoid"),
+        (torch.randn(8, 3).log_softmax(1), ""),
+        (torch.zeros(8, 3), ""),
+    ],
+)
+def test_outputs_are_recognised_by_their_values(output: torch.Tensor, end: str) -> None:
+    """As for the heads of detectors, whose last operation is not known."""
+    remarks = own_network.describe_end(output, "", "voc-retinanet")
+    assert [f"ends in a {end}" in remark for remark in remarks] == [True] * bool(end)
