@@ -4,19 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup run test test-browser test-real test-soak test-gpu fuzz check format docs bench weights clean
+.PHONY: help setup run test test-browser test-wheel test-real test-soak test-gpu fuzz check format docs bench weights release dist clean
 help:
 	@echo "make setup         make .venv with the exact tested versions"
 	@echo "make run           every task in turn on small sample data, then the scoreboard"
 	@echo "make test          the tests that need no internet, no data and no browser, in two processes"
 	@echo "make test-browser  demo and site in a real browser: installs Gradio, and Debian's Chromium where there is none"
+	@echo "make test-wheel    build the wheel and test it offline, without the repository, in an environment of its own"
 	@echo "make test-real     tests on real data (in the folder DECATHLON_DATA)"
 	@echo "make test-soak     long tests: whole recipes, hundreds of kills, many inputs, a loaded demo (about an hour)"
 	@echo "make test-gpu      every task on the GPU of this machine, on the sample data (skipped without one)"
 	@echo "make fuzz          coverage-guided fuzzing of the readers, a minute each"
-	@echo "make check         lint, format, types, and whether the READMEs' scoreboards are up to date"
+	@echo "make check         lint, format, types, licences of the packages, and whether the READMEs' scoreboards are up to date"
 	@echo "make docs          build the documentation as a static, searchable site: site/index.html"
 	@echo "make weights       train and pack the weights that ship (real data needed; an hour and a half)"
+	@echo "make release       build and test the wheel with newly installed packages, and write their list (SBOM): dist/"
 	@echo "make bench         what the input pipeline costs, RoBERTa's tokens per second"
 
 setup: $(READY)
@@ -29,7 +31,7 @@ run: $(READY)
 	$(BIN)/decathlon all --data sample
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --ignore=tests/real --ignore=tests/soak --ignore=tests/browser --ignore=tests/gpu
+	$(BIN)/python -m pytest -q -n 2 --ignore=tests/real --ignore=tests/soak --ignore=tests/browser --ignore=tests/wheel --ignore=tests/gpu
 
 test-browser: $(VENV)/.ready-browser
 	$(BIN)/python -m pytest -q tests/browser
@@ -38,6 +40,15 @@ $(VENV)/.ready-browser: $(READY)
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
 	@touch $@
+
+dist: $(VENV)/.ready-browser
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
+test-wheel: dist
+	$(BIN)/python -m pytest -q tests/wheel
 
 test-real: $(READY)
 	$(BIN)/python -m pytest -q tests/real
@@ -60,10 +71,19 @@ docs: $(READY)
 weights: $(READY)
 	$(BIN)/python tools/weights.py
 
+RELEASE := .venv-release
+release: dist
+	rm -rf $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --disable-pip-version-check -c constraints.txt "$$(ls dist/*.whl)[demo,export]"
+	DECATHLON_WHEEL_VENV=$(RELEASE) $(BIN)/python -m pytest -q tests/wheel
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json $(RELEASE)/bin/python
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pip-licenses --summary
 	$(BIN)/decathlon scoreboard --check README.md
 	$(BIN)/decathlon scoreboard --check README.ru.md
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from decathlon.api import Model, Run, load, load_data, open_run, tasks, train
     from decathlon.evaluation.predictions import Classification, Detections, Segmentation, TextClassification
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Classification",
     "Detections",
