@@ -141,7 +141,7 @@ def test_a_damaged_file_stays_where_nothing_better_came(server: Server, tmp_path
 
 def test_two_at_a_time_do_not_mix(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server.files, server.delay = {"file": CONTENT}, 0.2
-    threads = [threading.Thread(target=get, args=(server, tmp_path / "file", MD5, 5.0)) for _ in range(3)]
+    threads = [threading.Thread(target=get, args=(server, tmp_path / "file", MD5, 5.0)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -674,10 +674,9 @@ def test_values_that_make_no_sense(flag: str, value: str, decathlon: Command) ->
 
 
 def test_learns_the_sample(decathlon: Command) -> None:
-    """As far as the bar; tests/soak/test_sample_recipes.py trains the whole recipe."""
-    done = decathlon("train", "pets-unet", "--data", "sample", "--until-bar", "--out", "run", "--json")
+    done = decathlon("train", "pets-unet", "--data", "sample", "--out", "run", "--json")
     assert done.status == 0, done.err
     summary = json.loads(done.out)
-    assert summary["seconds_to_bar"] is not None
-    assert summary["value"] > 0.85, "it was 0.88 on the validation split"
+    assert summary["value"] > 0.95
+    assert summary["metrics"]["iou_per_image"] > 0.8
     assert summary["violations"] == []

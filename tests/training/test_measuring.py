@@ -1,11 +1,13 @@
-"""The training time without compilation, and the peak memory of the training alone."""
+"""Metrics in float32, the training time without compilation, and the peak memory of the training alone."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 import torch
+from conftest import Command
 from torch import nn
 
 from decathlon.training import progress
@@ -79,3 +81,14 @@ def test_memory_counts_from_the_start_of_the_training() -> None:
     training = torch.ones(64 << 18)  # 64 MiB
     del training
     assert meter.peak_mib() in range(60, 80)
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_a_run_in_bfloat16_is_measured_in_float32(decathlon: Command) -> None:
+    """So `evaluate` repeats its metrics to the last digit, on another processor as well."""
+    command = ("train", "mnist-mlp", "--data", "sample", "--precision", "bf16-mixed", "--epochs", "1")
+    done = decathlon(*command, "--out", "run", "--json")
+    assert done.status == 0, done.err
+    summary = json.loads(done.out)
+    assert summary["overrides"]["precision"] == "bf16-mixed"
+    assert json.loads(decathlon("evaluate", "run", "--json").out)["metrics"] == summary["metrics"]

@@ -91,12 +91,15 @@ def fit(
 
 
 def measure(task: Task, model: nn.Module, data: Data, split: str, recipe: Recipe, fabric: Fabric) -> dict[str, float]:
-    """Evaluate in one process, so that every example counts once, and broadcast the metrics; the others wait."""
+    """Evaluate in one process, so that every example counts once, and broadcast the metrics; the others wait.
+
+    In float32, whatever the training's precision: sums in bfloat16 differ between processors.
+    """
     metrics: dict[str, float] = {}
     with fabric.rank_zero_first():
         if fabric.is_global_zero:
             model.eval()
-            with torch.no_grad(), fabric.autocast():
+            with torch.no_grad():
                 metrics = task.evaluate(model, data, split, recipe)
     return fabric.broadcast(metrics)
 

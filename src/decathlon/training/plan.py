@@ -19,13 +19,16 @@ MIN_STEPS = 100  # of training on the user's own data: fewer give a warning
 MAX_LISTED_CLASSES = 20
 
 
-def make_plan(task: Task, model: nn.Module, data: Data, recipe: Recipe, fabric: Fabric, violations: list[str]) -> Plan:
+def make_plan(
+    task: Task, model: nn.Module, data: Data, recipe: Recipe, recipe_name: str, fabric: Fabric, violations: list[str]
+) -> Plan:
     """Plan a training: sizes, steps, devices, and an estimate of the time."""
     return Plan(
         task=task.SPEC.id,
         data=data.name,
         sizes=data.sizes,
         classes=data.info.classes,
+        recipe=recipe_name,
         parameters=count_parameters(model),
         epochs=recipe.epochs,
         steps=recipe.epochs * steps_per_epoch(data.train, recipe.batch_size),
@@ -67,7 +70,7 @@ def estimate_seconds(task: Task, model: nn.Module, data: Data, recipe: Recipe, f
 def print_plan(plan: Plan) -> None:
     """The plan in two lines, with warnings about few steps and architecture violations."""
     sizes = ", ".join(f"{number:,} {name}" for name, number in plan.sizes.items())
-    say(f"{plan.task} on {plan.data} ({sizes})")
+    say(f"{plan.task} on {plan.data} ({sizes})" + (", recipe best" if plan.recipe == "best" else ""))
     devices = f"{plan.device} ({plan.processes} × {pluralize(plan.threads, 'thread')})"
     length = f"{pluralize(plan.epochs, 'epoch')}, {pluralize(plan.steps, 'step')}"
     say(f"{plan.parameters:,} parameters, {length} on {devices}: about {duration(plan.estimated_seconds)} of training")

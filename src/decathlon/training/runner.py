@@ -85,7 +85,7 @@ def train(task_id: str, recipe: Recipe, options: RunOptions) -> Summary | Plan:
     data = data.to(fabric.device)
     if fabric.device.type == "cpu":
         keep_freed_memory()
-    plan = make_plan(task, model, data, recipe, fabric, violations)
+    plan = make_plan(task, model, data, recipe, recipe_name(options), fabric, violations)
     if fabric.is_global_zero:
         print_plan(plan)
         for remark in remarks:
@@ -146,13 +146,13 @@ def train_in_worker(task_id: str, recipe: Recipe, options: RunOptions) -> dict[s
 
 
 def evaluate(folder: Path, data_dir: str | None) -> Summary:
-    """Evaluate a finished run's network again, in float32, on the test split of its data.
+    """Evaluate a finished run's network again on the test split of its data.
 
     Returns:
         The run's summary with `data`, `value`, `passed` and `metrics` measured now.
     """
     loaded = load_run(folder)
-    fabric = Fabric(accelerator="auto", devices=1)  # in float32: bfloat16 sums differ between processors
+    fabric = Fabric(accelerator="auto", devices=1)
     distributed.allow_tf32(fabric)
     data = load_data(folder, loaded, data_dir).to(fabric.device)
     metrics = measure(loaded.task, loaded.model.to(fabric.device), data, "test", loaded.recipe, fabric)
@@ -254,7 +254,8 @@ def summarise(run: Run, model: nn.Module, state: State, metrics: dict[str, float
         preparation_seconds=round(run.data.preparation_seconds, 2),
         seconds_to_bar=state.seconds_to_bar and round(state.seconds_to_bar, 2),
         parameters=count_parameters(model),
-        overrides=differences(run.recipe, base_recipe(run.task, options.data)),
+        recipe=recipe_name(options),
+        overrides=differences(run.recipe, base_recipe(run.task, options.data, options.recipe)),
         until_bar=options.until_bar,
         model=Path(options.model).name if options.model else None,
         encoder=run.data.info.encoder or None,
@@ -263,6 +264,11 @@ def summarise(run: Run, model: nn.Module, state: State, metrics: dict[str, float
         code=environment.get("code"),
         **{name: environment[name] for name in ("device", "hardware", "threads", "commit", "versions")},
     )
+
+
+def recipe_name(options: RunOptions) -> str:
+    """The name of the recipe that a run follows; without one, as in runs of earlier versions, `fast`."""
+    return "sample" if options.data == "sample" else options.recipe or "fast"
 
 
 def draw_plots(run: Run, model: nn.Module) -> None:

@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from decathlon.data.io import atomic
 from decathlon.messages import say
@@ -158,7 +159,7 @@ def _alone(part: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError:
                 pass  # some network folders know no locks
-            if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):  # not named or gone meanwhile
+            if _is_open_at(file, part):
                 try:
                     yield
                 finally:
@@ -167,8 +168,19 @@ def _alone(part: Path) -> Iterator[None]:
                 return
 
 
+def _is_open_at(file: IO[bytes], part: Path) -> bool:
+    """Whether an open file still has this path: another process may have renamed or removed it meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), part.stat())
+    except FileNotFoundError:
+        return False
+
+
 def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
+    try:
+        return part.stat().st_size
+    except FileNotFoundError:  # asked in one step: another process may remove it at any moment
+        return 0
 
 
 def _cut(part: Path) -> None:
