@@ -4,8 +4,8 @@
 
 Zensical reads one folder of Markdown. This makes it, in a temporary folder: docs/ as it is, README.md as the start
 page, and a page for every other file or folder that a page links to, with its text; links are rewritten to match.
-README.ru.md is a second, small site in ru/, so that its language, menu and search are Russian. Nothing is loaded from
-other hosts.
+docs/ru/ and README.ru.md are a second site in ru/, with the same paths, so that its language, menu and search are
+Russian; what is not translated leads to the English page. Nothing is loaded from other hosts.
 """
 
 from __future__ import annotations
@@ -17,28 +17,26 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import docstrings
+import translations
 import yaml
+from markdown_text import headings, outside_code
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
-FENCED = re.compile(r"(^(`{3,}|~{3,}).*?^\2$)", re.DOTALL | re.MULTILINE)
 LANGUAGES = {".py": "python", ".json": "json", ".toml": "toml", ".yml": "yaml", ".md": "markdown", ".sh": "sh"}
-RUSSIAN_NAV = (
-    *(("Начало", "index.md"), ("Задачи", "../tasks/index.html"), ("Обучение", "../training.html")),
-    *(("Свои данные", "../own-data.html"), ("Своя сеть", "../own-network.html"), ("Справочник", "../reference.html")),
-)
 FOREIGN_WORKER = '<script src="https://unpkg.com/iframe-worker/shim" type="text/javascript"></script>'
 WORKER = Path(__file__).with_name("site_worker.js")
 PICTURES = ("boxes", "overlays", "reconstructions", "attention", "embeddings", "mistakes", "curves")  # the best first
 
 
 def page_of(path: Path) -> Path:
-    """The page, relative to the site's folder of Markdown, of a file or folder of the repository."""
+    """The page, relative to its language's folder of Markdown, of a file or folder of the repository."""
+    if translations.is_russian(path):
+        path = translations.english_version(path)
     relative = path.relative_to(ROOT)
     if relative in (Path("README.md"), Path("docs")):
         return Path("index.md")
@@ -54,31 +52,42 @@ def page_of(path: Path) -> Path:
 
 
 class Pages:
-    """The Markdown of the site, and what is still to be written because a page links to it."""
+    """The Markdown of the site in one language, and what is still to be written because a page links to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, russian: bool = False) -> None:
         self.folder = folder
+        self.russian = russian
         self.todo: list[Path] = []
         self.done: set[Path] = set()
 
-    def link(self, path: Path, page: Path) -> str:
-        """The link from a page to the page of a file or folder, which will be written."""
-        self.todo.append(path)
-        return os.path.relpath(page_of(path), page.parent).replace(os.sep, "/")
+    def link(self, path: Path, page: Path, anchor: str = "") -> str:
+        """The link from a page to the page of a file or folder, which will be written if it is in this language."""
+        target = page_of(path)
+        if translations.is_russian(path) == self.russian:
+            self.todo.append(path)
+        else:  # the other language is another site, in ru/ or around it
+            target = Path(
+                ".." if self.russian else "ru", target.with_suffix(".html") if target.suffix == ".md" else target
+            )
+        if anchor and translations.is_russian(path):
+            anchor = translations.russian_anchor(anchor, path)
+        return os.path.relpath(target, page.parent).replace(os.sep, "/") + "#" * bool(anchor) + anchor
 
     def relink(self, text: str, source: Path, page: Path) -> str:
-        """A Markdown text of the repository with its links pointing to pages."""
+        """A Markdown text of the repository with its links pointing to pages, if possible of the same language."""
 
         def replace(match: re.Match[str]) -> str:
             target, _, anchor = match[2].partition("#")
-            if not target or "://" in target or target.startswith("mailto:"):
+            if "://" in target or target.startswith("mailto:") or not (target or self.russian):
                 return match[0]
-            path = (source.parent / target).resolve()
-            if path == ROOT / "README.ru.md":
-                return f"{match[1]}{os.path.relpath('ru/index.html', page.parent)}{match[3]}"
+            path = (source.parent / target).resolve() if target else source
+            if not path.exists() and translations.is_russian(path):
+                path = translations.english_version(path)  # not translated yet
             if not path.is_relative_to(ROOT) or not path.exists():
                 raise SystemExit(f"{source.relative_to(ROOT)} links to {target}, which does not exist")
-            return f"{match[1]}{self.link(path, page)}{'#' * bool(anchor)}{anchor}{match[3]}"
+            if self.russian and (version := translations.russian_version(path)) not in (None, source):
+                path = version
+            return f"{match[1]}{self.link(path, page, anchor)}{match[3]}"
 
         return outside_code(text, lambda part: LINK.sub(replace, part))
 
@@ -96,16 +105,23 @@ class Pages:
             if path.suffix == ".png":
                 shutil.copyfile(path, target)
             elif path.suffix == ".md":
-                target.write_text(self.relink(path.read_text(), path, page))
+                target.write_text(self.markdown(path, page))
             elif path == ROOT / "docs":
                 self.todo.append(ROOT / "README.md")
                 self.done.discard(page)
             else:
                 target.write_text(self.render(path, page))
 
+    def markdown(self, path: Path, page: Path) -> str:
+        """The page of a Markdown file. Markdown within <details> is rendered, too."""
+        text = self.relink(path.read_text(), path, page)
+        if self.russian:
+            text = translations.with_english_ids(text, translations.english_version(path).read_text())
+        return outside_code(text, lambda part: part.replace("<details>", '<details markdown="1">'))
+
     def render(self, path: Path, page: Path) -> str:
         """The page of a file that is no Markdown, or of a folder."""
-        if path == ROOT / "docs" / "tasks":
+        if path in (ROOT / "docs" / "tasks", translations.RUSSIAN / "tasks"):
             return self.render_tasks(page)
         if path.suffix == ".ipynb":
             return self.relink(notebook(path), path, page)
@@ -120,16 +136,18 @@ class Pages:
 
     def render_tasks(self, page: Path) -> str:
         """A card per task: its most telling plot, its title, and its committed results."""
-        cards = ["---\nhide: [toc]\n---\n\n# Tasks\n\n" + '<div class="grid cards" markdown>\n']
+        heading = "Задачи" if self.russian else "Tasks"
+        cards = [f"---\nhide: [toc]\n---\n\n# {heading}\n\n" + '<div class="grid cards" markdown>\n']
         for path in task_pages():
             picture = next(
                 file for name in PICTURES if (file := path.parent / f"pictures/{path.stem}-{name}.png").exists()
             )
-            title = path.read_text().splitlines()[0].removeprefix("# ")
+            lesson = (translations.russian_version(path) if self.russian else None) or path
+            title = headings(lesson.read_text())[0]
             cards.append(
-                f"-   [![{path.stem}]({self.link(picture, page)})]({self.link(path, page)})\n\n"
-                f"    **[{path.stem}]({self.link(path, page)})**{title.removeprefix(path.stem)}\n\n"
-                f"    {describe_results(path.stem)}\n"
+                f"-   [![{path.stem}]({self.link(picture, page)})]({self.link(lesson, page)})\n\n"
+                f"    **[{path.stem}]({self.link(lesson, page)})**{title.removeprefix(path.stem)}\n\n"
+                f"    {describe_results(path.stem, self.russian)}\n"
             )
         return "\n".join([*cards, "</div>\n"])
 
@@ -140,15 +158,17 @@ def task_pages() -> list[Path]:
     return [ROOT / "docs" / name for name in tasks if name != "tasks/index.md"]
 
 
-def describe_results(task: str) -> str:
+def describe_results(task: str, russian: bool = False) -> str:
     """The mean over the seeds of the first results of a task."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for path in sorted((ROOT / "results" / task).glob("*.json")):
         summary = json.loads(path.read_text())
-        groups.setdefault(json.dumps([summary["data"], summary["overrides"]], sort_keys=True), []).append(summary)
+        key = [summary["data"], summary.get("recipe") or "fast", summary["overrides"]]
+        groups.setdefault(json.dumps(key, sort_keys=True), []).append(summary)
     runs = max(groups.values(), key=len)
     value = sum(run["value"] for run in runs) / len(runs)
-    bar = "no bar" if runs[0]["bar"] is None else f"bar {100 * runs[0]['bar']:g} %"
+    none, word = ("порога нет", "порог") if russian else ("no bar", "bar")
+    bar = none if runs[0]["bar"] is None else f"{word} {100 * runs[0]['bar']:g} %"
     return f"{runs[0]['metric']} {100 * value:.2f} %, {bar} ({runs[0]['data']}, n = {len(runs)})"
 
 
@@ -159,15 +179,6 @@ def notebook(path: Path) -> str:
         text = "".join(cell["source"])
         parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
     return "\n\n".join(parts) + "\n"
-
-
-def outside_code(text: str, change: Callable[[str], str]) -> str:
-    """The text with everything outside fenced code changed."""
-    parts, end = [], 0
-    for match in FENCED.finditer(text):
-        parts += [change(text[end : match.start()]), match[0]]
-        end = match.end()
-    return "".join([*parts, change(text[end:])])
 
 
 def config() -> dict[str, Any]:
@@ -185,27 +196,26 @@ def build(work: Path, settings: dict[str, Any]) -> Path:
 def build_english(work: Path, out: Path) -> None:
     """The site, but for ru/."""
     pages = Pages(work / "pages")
-    pages.write_all([ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))])
+    docs = (path for path in sorted((ROOT / "docs").rglob("*.md")) if not translations.is_russian(path))
+    pages.write_all([ROOT / "README.md", *docs])
     (work / "pages" / "docstrings.md").write_text(docstrings.render())
     shutil.copytree(build(work, config()), out)
 
 
 def build_russian(work: Path, out: Path) -> None:
-    """The Russian start page; its links lead to the English pages."""
-    pages, page = Pages(work), Path("ru/index.md")
-    (work / "pages").mkdir()
-    text = pages.relink((ROOT / "README.ru.md").read_text(), ROOT / "README.ru.md", page)
-    text = outside_code(text, lambda part: re.sub(r"(\]\((?!\w+:)[^)\s#]+)\.md(#[^)]*)?\)", r"\1.html\2)", part))
-    (work / "pages" / "index.md").write_text(text)
+    """The site in ru/; `work` is beside that of the English site."""
+    pages = Pages(work / "pages", russian=True)
+    pages.write_all(
+        [ROOT / "README.ru.md", translations.RUSSIAN / "tasks", *sorted(translations.RUSSIAN.rglob("*.md"))]
+    )
     settings = config()
+    settings["site_description"] = (
+        "Десять классических задач глубокого обучения на PyTorch: один файл и одна команда на задачу."
+    )
     settings["theme"]["language"] = "ru"
     for mode, name in zip(settings["theme"]["palette"], ("Тёмная тема", "Светлая тема"), strict=True):
         mode["toggle"]["name"] = name
-    settings["extra"]["alternate"] = [
-        entry | {"link": "../index.html" if entry["lang"] == "en" else "index.html"}
-        for entry in settings["extra"]["alternate"]
-    ]
-    settings["nav"] = [{title: target} for title, target in RUSSIAN_NAV]
+    settings["nav"] = translations.russian_nav(settings["nav"], work.parent / "en" / "pages")
     shutil.copytree(build(work, settings), out)
 
 
@@ -231,6 +241,7 @@ def main(out: Path) -> None:
             Path(work, name).mkdir()
             make(Path(work, name), part)
         replace_worker(new)
+        translations.link_languages(new)
         if out.exists():
             shutil.rmtree(out)
         shutil.move(new, out)

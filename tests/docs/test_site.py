@@ -1,4 +1,7 @@
-"""What `make docs` builds from, without Zensical: every page is in the menu, and every link leads to a page."""
+"""What `make docs` builds from, without Zensical: every page is in the menu, and every link leads to a page.
+
+And the Russian guides say the same as the English ones.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import yaml
 from conftest import ROOT
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def build_site() -> Iterator[ModuleType]:
     """tools/build_site.py."""
     sys.path.insert(0, str(ROOT / "tools"))
@@ -32,30 +35,140 @@ def listed(nav: object) -> list[str]:
     return [name for value in values for name in listed(value)]  # type: ignore[union-attr]
 
 
+DOCS, RUSSIAN = ROOT / "docs", ROOT / "docs" / "ru"
+ENGLISH = [path for path in sorted(DOCS.rglob("*.md")) if not path.is_relative_to(RUSSIAN)]
+TRANSLATED = sorted(RUSSIAN.rglob("*.md"))
+GUIDES = sorted(RUSSIAN.glob("*.md"))
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
 def test_every_page_is_in_the_menu() -> None:
     names = listed(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
-    pages = {str(path.relative_to(ROOT / "docs")).replace("README", "index") for path in ROOT.glob("docs/**/*.md")}
+    pages = {str(path.relative_to(DOCS)).replace("README", "index") for path in ENGLISH}
     others = {"index.md", "tasks/index.md", "SECURITY.md", "docstrings.md", "notebooks/decathlon.md"}
     assert len(names) == len(set(names))
     assert set(names) == pages | others
 
 
-def test_every_link_leads_to_a_page(build_site: ModuleType, tmp_path: Path) -> None:
-    pages = build_site.Pages(tmp_path / "pages")
-    pages.write_all([ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))])
-    written = list((tmp_path / "pages").rglob("*.md"))
-    assert len(written) > 60
-    for page in written:
-        if "source" in page.relative_to(tmp_path).parts and "~~~ " in page.read_text():
+def test_the_russian_menu_has_the_same_pages(build_site: ModuleType, tmp_path: Path) -> None:
+    nav = build_site.config()["nav"]
+    english = listed(nav)
+    for name in english:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"# Title of {name}\n")
+    russian = build_site.translations.russian_nav(nav, tmp_path)
+    names = listed(russian)
+    assert [name.removeprefix("../").replace(".html", ".md") for name in names] == english
+    translated = {name for name in names if not name.startswith("../")}
+    assert translated == {str(path.relative_to(RUSSIAN)) for path in TRANSLATED} | {"index.md", "tasks/index.md"}
+    assert {"Title of api.md (англ.)": "../api.html"} in russian[2]["Руководства"]
+
+
+@pytest.fixture(scope="module")
+def written(build_site: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Markdown of both sites: in English, and in ru/ in Russian."""
+    folder = tmp_path_factory.mktemp("pages")
+    english = build_site.Pages(folder)
+    english.write_all([ROOT / "README.md", *ENGLISH])
+    russian = build_site.Pages(folder / "ru", russian=True)
+    russian.write_all([ROOT / "README.ru.md", RUSSIAN / "tasks", *TRANSLATED])
+    return folder
+
+
+def test_every_link_leads_to_a_page(written: Path) -> None:
+    pages = list(written.rglob("*.md"))
+    assert len(pages) > 60
+    for page in pages:
+        if "source" in page.relative_to(written).parts and "~~~ " in page.read_text():
             continue  # a file's text
-        text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-        for target in re.findall(r"\]\(([^)#\s]+)", text):
-            if "://" not in target and not target.endswith("ru/index.html"):
-                assert (page.parent / target).exists(), f"{page}: {target}"
-    source = (tmp_path / "pages/source/src/decathlon/models/cnn.py.md").read_text()
+        for target in re.findall(r"\]\(([^)#\s]+)", BLOCK.sub("", page.read_text())):
+            if "://" not in target:
+                path = (page.parent / target).resolve()
+                changes = path.is_relative_to(written / "ru") != page.is_relative_to(written / "ru")
+                assert path.suffix == (".html" if changes else ".md") or path.suffix == ".png", f"{page}: {target}"
+                assert path.with_suffix(path.suffix.replace("html", "md")).exists(), f"{page}: {target}"
+    source = (written / "source/src/decathlon/models/cnn.py.md").read_text()
     assert (ROOT / "src/decathlon/models/cnn.py").read_text().strip() in source
     assert "exclude: true" in source, "search finds pages, not code"
-    assert (tmp_path / "pages/tasks/index.md").read_text().count("bar 9") >= 3
+    assert (written / "tasks/index.md").read_text().count("bar 9") >= 3
+    assert (written / "ru/tasks/index.md").read_text().count("порог 9") >= 3
+
+
+def test_anchors_are_the_same_in_both_languages(build_site: ModuleType, written: Path) -> None:
+    ids = build_site.translations.heading_ids((ROOT / "docs/own-data.md").read_text())
+    assert "images-with-a-class-cifar10-cnn-cifar10-skip" in ids
+    text = (written / "ru/own-data.md").read_text()
+    assert re.findall(r"^#+ .* \{ #(.+) \}$", text, re.MULTILINE) == ids
+    assert "#your-own-boxes)" in text
+    for anchor in ("splits", "выборки"):
+        assert build_site.translations.russian_anchor(anchor, RUSSIAN / "own-data.md") == "splits"
+    assert build_site.translations.russian_anchor("no-such", RUSSIAN / "own-data.md") == ""
+    assert build_site.translations.heading_ids("# Same\n\n## Same\n\n```\n# code\n```\n") == ["same", "same_1"]
+
+
+def test_links_of_a_russian_page(build_site: ModuleType, tmp_path: Path) -> None:
+    pages = build_site.Pages(tmp_path, russian=True)
+    source = RUSSIAN / "own-network.md"
+    for target, link in {
+        "../own-data.md#splits": "own-data.md#splits",  # there is a Russian page
+        "own-data.md#выборки": "own-data.md#splits",
+        "#проверка": "own-network.md#grade",
+        "../own-network.md": "../own-network.html",  # the same page in English
+        "../api.md#guide": "../api.html#guide",  # not translated
+        "export.md": "../export.html",
+        "../../README.ru.md": "index.md",
+        "../../README.md": "index.md",
+        "../tasks": "tasks/index.md",
+        "../pictures/demo-digits.png": "../pictures/demo-digits.png",
+    }.items():
+        assert pages.relink(f"[a]({target})", source, Path("own-network.md")) == f"[a]({link})", target
+
+
+def test_the_language_switch_keeps_the_page(build_site: ModuleType, tmp_path: Path) -> None:
+    switch = (
+        '<link rel="alternate" href="x" hreflang="en"><link rel="alternate" href="x" hreflang="ru">'
+        '<a href="x" hreflang="en"></a><a href="x" hreflang="ru"></a>'
+    )
+    for name in ("index", "api", "tasks/a", "ru/index", "ru/tasks/a"):
+        page = tmp_path / f"{name}.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(switch)
+    build_site.translations.link_languages(tmp_path)
+    text = (tmp_path / "tasks/a.html").read_text()
+    assert text.count('href="a.html" hreflang="en"') == text.count('href="../ru/tasks/a.html" hreflang="ru"') == 2
+    assert (tmp_path / "ru/tasks/a.html").read_text().count('href="../../tasks/a.html" hreflang="en"') == 2
+    text = (tmp_path / "api.html").read_text()
+    assert text.count('href="ru/index.html" hreflang="ru"') == 1, "the Russian start, which is no version of the page"
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_the_russian_guides_say_the_same(page: Path) -> None:
+    """As many headings, paragraphs and items, the same code and links, the same numbers in tables."""
+    english, russian = (DOCS / page.name).read_text(), page.read_text()
+    for mark in (r"^# ", r"^## ", r"^### ", r"^- ", r"\n\n"):
+        counts = [len(re.findall(mark, text, re.MULTILINE)) for text in (english, russian)]
+        assert counts[0] == counts[1], (mark, counts)
+    assert code(english) == code(russian)
+    assert table_numbers(english) == table_numbers(russian)
+    assert link_targets(DOCS, english) == link_targets(RUSSIAN, russian)
+
+
+def code(text: str) -> list[str]:
+    """Every block of code, without the remarks behind commands and in parentheses in drawings of folders."""
+    plain = [(r" +#.*$" if kind == "sh" else r" *\(.*?\) *", text) for kind, text in BLOCK.findall(text)]
+    return [re.sub(remark, "", text, flags=re.MULTILINE) for remark, text in plain]
+
+
+def table_numbers(text: str) -> list[tuple[list[str], list[str]]]:
+    """The numbers and the code of each row of every table."""
+    rows = re.findall(r"^\|.*\|$", BLOCK.sub("", text), re.MULTILINE)
+    return [(re.findall(r"\d[\d.,×]*", row), re.findall(r"`[^`]+`", row)) for row in rows]
+
+
+def link_targets(folder: Path, text: str) -> list[Path]:
+    """Where each link leads; to a Russian page as if to the English one."""
+    targets = [(folder / target).resolve() for target in re.findall(r"\]\(([^)#\s]+)", BLOCK.sub("", text))]
+    return [DOCS / path.relative_to(RUSSIAN) if path.is_relative_to(RUSSIAN) else path for path in targets]
 
 
 def test_a_broken_link_is_named(build_site: ModuleType, tmp_path: Path) -> None:
