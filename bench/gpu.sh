@@ -16,9 +16,9 @@ WORK=$(mktemp -d) PYTHON=${PYTHON:-python3} SLOWER=${SLOWER:-1} END=$((480 * ${S
 cd "$(dirname "$0")/.."
 export DECATHLON_DATA=$WORK/data DECATHLON_TEST_DEVICE=cuda PYTHONUNBUFFERED=1
 export PYTHONPATH=$WORK/site:$PWD/src${PYTHONPATH:+:$PYTHONPATH}
-FLAGS=() TESTS=()
+FLAGS=() TESTS=() FAST=(--recipe fast)
 if [ "${REHEARSE:-}" ]; then
-  DECATHLON_TEST_DEVICE=cpu FLAGS=(--data sample --epochs 1) TESTS=(-k "two_processes or (mnist-mlp and eager)")
+  DECATHLON_TEST_DEVICE=cpu FLAGS=(--data sample --epochs 1) FAST=() TESTS=(-k "two_processes or (mnist-mlp and eager)")
 fi
 mkdir -p "$OUT" "$DECATHLON_DATA" "$WORK/site" "$WORK/runs"
 exec > >(tee "$OUT/log.txt") 2>&1
@@ -65,10 +65,10 @@ train 110 voc-faster-rcnn voc-faster-rcnn "${DETECTOR[@]}"
 train 110 voc-retinanet voc-retinanet "${DETECTOR[@]}"
 train 120 roberta-mlm roberta-mlm "${ROBERTA[@]}"
 for seed in 0 1 2; do
-  train 40 "cifar10-cnn-$seed" cifar10-cnn --precision bf16-mixed --seed $seed
-  train 40 "cifar10-skip-$seed" cifar10-skip --precision bf16-mixed --seed $seed
+  train 40 "cifar10-cnn-$seed" cifar10-cnn "${FAST[@]}" --precision bf16-mixed --seed $seed
+  train 40 "cifar10-skip-$seed" cifar10-skip "${FAST[@]}" --precision bf16-mixed --seed $seed
 done
-train 60 pets-unet pets-unet --precision bf16-mixed
+train 60 pets-unet pets-unet "${FAST[@]}" --precision bf16-mixed
 train 60 imdb-textcnn imdb-textcnn
 train 30 mnist-cnn mnist-cnn
 train 30 mnist-mlp mnist-mlp

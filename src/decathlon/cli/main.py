@@ -35,7 +35,7 @@ from decathlon.cli.terminal import print_export, print_output, print_predictions
 from decathlon.data.read_options import ReadOptions, join_path
 from decathlon.errors import UsageError, nearest
 from decathlon.messages import printable, say
-from decathlon.tasks.base import PRETRAINING, base_recipe, get_task, task_ids
+from decathlon.tasks.base import PRETRAINING, base_recipe, choose_recipe, get_task, task_ids
 
 if TYPE_CHECKING:
     from decathlon.api import Model
@@ -121,7 +121,9 @@ def run_training(task_id: str, prog: str, rest: list[str]) -> None:
         flags = [word.partition("=")[0].replace("_", "-") for word in rest if word.startswith("--")]
         if forbidden := [flag for flag in flags if flag not in RESUME_OPTIONS]:
             raise UsageError(f"a resumed run keeps its recipe and options: {forbidden[0]} cannot be set with --resume")
-    default = base_recipe(task, peek_option(rest, "--data"))
+    data = peek_option(rest, "--data")
+    recipe_name = choose_recipe(task, data, peek_option(rest, "--recipe"))
+    default = base_recipe(task, data, recipe_name)
     parts = {"options": runner.RunOptions(), "reading": ReadOptions(), "common": Common(), "recipe": default}
     fields = [
         (name, Annotated[type(value), arg(name="")], dataclasses.field(default=value, metadata={"flat": True}))
@@ -129,7 +131,9 @@ def run_training(task_id: str, prog: str, rest: list[str]) -> None:
     ]
     parsed: Any = parse(dataclasses.make_dataclass("Train", fields, frozen=True), rest, prog)
     options = dataclasses.replace(
-        parsed.options, data=join_path(parsed.options.data, parsed.reading, task.SPEC.dataset)
+        parsed.options,
+        data=join_path(parsed.options.data, parsed.reading, task.SPEC.dataset),
+        recipe=None if recipe_name == "sample" else recipe_name,
     )
     result = api.train_and_report(task_id, parsed.recipe, options)
     if distributed.get_rank() == 0:
@@ -255,12 +259,13 @@ def all_command(args: list[str]) -> int:
 
     results, failures = [], dict[str, str]()
     for name in task_ids():
-        recipe = dataclasses.replace(base_recipe(get_task(name), options.data), seed=options.seed)
+        recipe_name = choose_recipe(get_task(name), options.data)
+        recipe = dataclasses.replace(base_recipe(get_task(name), options.data, recipe_name), seed=options.seed)
         folder = Path(options.out, name, f"{options.data}-{scoreboard.timestamp()}-seed{options.seed}")
+        kept_name = None if recipe_name == "sample" else recipe_name
+        run_options = runner.RunOptions(options.data, options.data_dir, str(folder), kept_name)
         try:
-            results.append(
-                api.train_and_report(name, recipe, runner.RunOptions(options.data, options.data_dir, str(folder)))
-            )
+            results.append(api.train_and_report(name, recipe, run_options))
         except Interrupted:
             raise
         except Exception as error:

@@ -32,6 +32,7 @@ split, and writes a run folder runs/TASK/… with weights, summary, plots and re
 --resume RUN continues from it.
 
   decathlon train mnist-mlp                        on the official data, with the task's own recipe
+  decathlon train cifar10-cnn --recipe best        with the recipe for the highest accuracy, which takes longer
   decathlon train mnist-mlp --data sample          on data generated here: seconds, no download
   decathlon train cifar10-skip --data my-images    on your own folder; docs/own-data.md gives its layout for each task
   decathlon train mnist-mlp --epochs 3 --seed 1    every field of the recipe is an option

@@ -59,6 +59,7 @@ def pack(source: Path, limits: list[str], published: dict[str, Any] | None, out:
         "bytes": (folder / "model.safetensors").stat().st_size,
         "sha256": files.sha256(folder / "model.safetensors"),
         "seed": summary["seed"],
+        "recipe": summary.get("recipe", ""),
         "overrides": summary["overrides"],
         "encoder": summary.get("encoder"),
         "commit": summary["commit"],
@@ -80,6 +81,7 @@ def page(card: dict[str, Any]) -> str:
         published = f"{100 * mean:.2f} " + ("% (1 run)" if n == 1 else f"± {100 * deviation:.2f} % (n = {n} seeds)")
     changed = ", ".join(f"`{name}` {value}" for name, value in card["overrides"].items()) or "as it stands in the task"
     source = f"--data {'sample' if card['data'].endswith('-sample') else 'official'} --seed {card['seed']}"
+    source += " --recipe best" if card.get("recipe") == "best" else ""
     rows = {
         "network": card["network"],
         "trained and measured on": f"`{card['data']}`",

@@ -18,6 +18,9 @@ class RunOptions:
     """folder of the official data; default: $DECATHLON_DATA, else the cache folder"""
     out: str | None = None
     """make this the run folder; default: runs/TASK/TIME-seedN"""
+    recipe: str | None = None
+    """fast, the recipe that clears the bar, or best, the one with the highest known metric, which only some tasks have
+    and which takes longer; default: best on a GPU, else fast"""
     devices: int = 1
     """number of processes, each with a GPU or a part of the CPU; leave it out under torchrun"""
     strategy: Literal["ddp", "fsdp"] = "ddp"
@@ -85,7 +88,8 @@ class Summary:
         preparation_seconds: Of what was learned before, once, and is cached: embeddings, teachers.
         seconds_to_bar: Training time until the validation metric first reached the bar.
         parameters: Trained parameters.
-        overrides: Recipe fields (dotted) that differ from the task's own recipe.
+        recipe: Name of the task's recipe: `fast`, `best` or `sample`; empty in summaries of earlier versions.
+        overrides: Recipe fields (dotted) that differ from this recipe.
         until_bar: Whether the training was to stop at the bar.
         model: The user's own network, `FILE.py:function`.
         encoder: Whose embeddings the task classifies.
@@ -120,6 +124,7 @@ class Summary:
     preparation_seconds: float = 0.0
     seconds_to_bar: float | None
     parameters: int
+    recipe: str = ""
     overrides: dict[str, Any] = field(default_factory=dict)
     until_bar: bool = False
     model: str | None = None
@@ -149,6 +154,7 @@ class Plan:
         data: Name of the copy of the data.
         sizes: Examples of each split.
         classes: Names of the classes.
+        recipe: Name of the task's recipe: `fast`, `best` or `sample`.
         parameters: Trained parameters.
         epochs: Passes over the training data.
         steps: Optimiser steps.
@@ -163,6 +169,7 @@ class Plan:
     data: str
     sizes: dict[str, int]
     classes: list[str]
+    recipe: str
     parameters: int
     epochs: int
     steps: int

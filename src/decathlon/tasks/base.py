@@ -36,6 +36,8 @@ CURRICULUM = (
     "voc-retinanet",
 )
 
+RECIPES = ("fast", "best")  # the names for `--recipe`
+
 PRETRAINING = ("roberta-mlm",)  # tasks that train an encoder for another task; listed apart
 
 
@@ -61,7 +63,10 @@ class Spec:
 
 
 class Task(Protocol):
-    """The functions of a module under `decathlon.tasks`. `docs/adding-a-task.md` walks through them."""
+    """The functions of a module under `decathlon.tasks`. `docs/adding-a-task.md` walks through them.
+
+    A module may have a `best_recipe`, too: the recipe with the highest known metric, which takes longer.
+    """
 
     SPEC: Spec
 
@@ -137,6 +142,35 @@ def get_task(task_id: str) -> Task:
     return cast(Task, importlib.import_module(f"decathlon.tasks.{task_id.replace('-', '_')}"))
 
 
-def base_recipe(task: Task, data: str) -> Recipe:
-    """The task's recipe for this kind of data, before any flag."""
-    return task.sample_recipe() if data == "sample" else task.recipe()
+def base_recipe(task: Task, data: str, name: str | None = None) -> Recipe:
+    """The task's recipe before any flag: that of the sample, or the one with this name, by default `fast`."""
+    if data == "sample":
+        return task.sample_recipe()
+    return cast(Recipe, getattr(task, "best_recipe", task.recipe)()) if name == "best" else task.recipe()
+
+
+def choose_recipe(task: Task, data: str, name: str | None = None) -> str:
+    """The name of the recipe for a training: `sample`, `fast` or `best`.
+
+    Args:
+        task: The task.
+        data: `official`, `sample`, or the path of the user's own data.
+        name: The name that the user gives; default: `best` where there are a GPU and such a recipe, else `fast`.
+
+    Raises:
+        UsageError: The task has no recipe of this name.
+    """
+    has_best = hasattr(task, "best_recipe")
+    if data == "sample":
+        if name:
+            raise UsageError("--recipe: the sample has a recipe of its own, so leave --recipe out")
+        return "sample"
+    if not name:
+        import torch
+
+        return "best" if has_best and torch.cuda.is_available() else "fast"
+    if name not in RECIPES:
+        raise UsageError(f"unknown recipe {name!r}{nearest(name, RECIPES)}")
+    if name == "best" and not has_best:
+        raise UsageError(f"{task.SPEC.id} has one recipe, so leave --recipe out")
+    return name

@@ -1,0 +1,125 @@
+"""The named recipes: fast and best."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Command
+from PIL import Image
+
+import decathlon
+from decathlon.errors import UsageError
+from decathlon.reporting.scoreboard import changes
+from decathlon.tasks.base import base_recipe, choose_recipe, get_task, task_ids
+from decathlon.tasks.recipe import differences, from_dict, to_dict
+
+WITH_BEST = ("cifar10-cnn", "cifar10-skip", "pets-unet")
+SMALL = ("--epochs", "1", "--channels", "8", "8", "8", "--batch-size", "8", "--whitening-filters", "4")
+
+
+def test_which_tasks_have_two_recipes() -> None:
+    """The page on training lists them."""
+    assert tuple(name for name in task_ids() if hasattr(get_task(name), "best_recipe")) == WITH_BEST
+
+
+@pytest.mark.parametrize("task_id", WITH_BEST)
+def test_best_differs_and_survives_json(task_id: str) -> None:
+    task = get_task(task_id)
+    best = base_recipe(task, "official", "best")
+    assert "epochs" in differences(best, task.recipe())
+    assert from_dict(task.recipe(), json.loads(json.dumps(to_dict(best)))) == best
+    assert base_recipe(task, "official", "fast") == base_recipe(task, "mine") == task.recipe()
+    assert base_recipe(task, "sample", "best") == task.sample_recipe()
+
+
+@pytest.mark.parametrize(
+    ("task_id", "data", "name", "has_gpu", "expected"),
+    [
+        ("cifar10-cnn", "official", None, False, "fast"),
+        ("cifar10-cnn", "official", None, True, "best"),
+        ("cifar10-cnn", "mine", None, True, "best"),
+        ("cifar10-cnn", "official", "fast", True, "fast"),
+        ("cifar10-cnn", "official", "best", False, "best"),
+        ("cifar10-cnn", "sample", None, True, "sample"),
+        ("mnist-mlp", "official", None, True, "fast"),
+        ("mnist-mlp", "official", "fast", False, "fast"),
+    ],
+)
+def test_default(
+    task_id: str, data: str, name: str | None, has_gpu: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert choose_recipe(get_task(task_id), data, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("mnist-mlp", "--recipe", "best"), "mnist-mlp has one recipe"),
+        (("cifar10-cnn", "--recipe", "bset"), "unknown recipe 'bset'; did you mean 'best'?"),
+        (("cifar10-cnn", "--recipe", "best", "--data", "sample"), "the sample has a recipe of its own"),
+        (("cifar10-cnn", "--recipe"), "--recipe"),
+        (("cifar10-cnn", "--recipe", "best", "--resume", "run"), "--recipe cannot be set with --resume"),
+    ],
+)
+def test_refused(flags: tuple[str, ...], message: str, decathlon: Command) -> None:
+    refused = decathlon("train", *flags)
+    assert refused.status == 2
+    assert message in refused.error
+
+
+def test_api_refuses_an_unknown_recipe() -> None:
+    with pytest.raises(UsageError, match="did you mean 'fast'"):
+        decathlon.train("cifar10-cnn", recipe="fasst")  # type: ignore[arg-type]
+
+
+def test_help_shows_the_flag_and_the_defaults(decathlon: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        decathlon("train", "cifar10-cnn", "--recipe", "best", "--help")
+    text = capsys.readouterr().out
+    assert "--recipe" in text
+    assert "40" in text
+
+
+def image_folder(path: Path) -> Path:
+    """Ten images of each of two classes."""
+    for color, name in enumerate(("cat", "dog")):
+        (path / name).mkdir(parents=True)
+        for number in range(10):
+            Image.new("RGB", (32, 32), (200 * color, 12 * number, 90)).save(path / name / f"{number}.png")
+    return path
+
+
+def test_a_run_records_its_recipe(tmp_path: Path, decathlon: Command) -> None:
+    data = str(image_folder(tmp_path / "mine"))
+    done = decathlon("train", "cifar10-skip", "--data", data, "--recipe", "best", *SMALL, "--out", "run", "--json")
+    assert done.status == 0, done.err
+    assert "recipe best" in done.err
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["recipe"] == "best"
+    assert summary["overrides"]["epochs"] == 1
+    assert json.loads(Path("run/config.json").read_text())["options"]["recipe"] == "best"
+    assert changes(summary).startswith("best, batch_size 8")
+    plan = json.loads(decathlon("train", "cifar10-skip", "--data", data, "--recipe", "best", "--dry-run", "--json").out)
+    assert (plan["recipe"], plan["epochs"]) == ("best", 36)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"overrides": {"epochs": 40}}, "best"),
+        ({"overrides": {"epochs": 40, "precision": "bf16-mixed"}}, "best, precision bf16-mixed"),
+        ({"overrides": {"epochs": 41}}, "epochs 41"),
+        ({"recipe": "best", "overrides": {}}, "best"),
+        ({"recipe": "best", "overrides": {"epochs": 60}}, "best, epochs 60"),
+        ({"recipe": "fast", "overrides": {}}, ""),
+        ({"data": "cifar10-sample", "overrides": {"epochs": 40}}, "epochs 40"),
+    ],
+)
+def test_the_scoreboard_names_the_recipe(fields: dict[str, Any], expected: str) -> None:
+    """A summary of earlier versions names none: its flags tell."""
+    assert changes({"task": "cifar10-cnn", "data": "cifar10"} | fields) == expected
