@@ -55,9 +55,9 @@ def random_flip_batches(module: Any, mirrored: float) -> Any:
     return batches
 
 
-def with_cutout(images: Tensor, most: int) -> Tensor:
+def with_cutout(images: Tensor, max_shift: int) -> Tensor:
     """Translated images (N, C, H, W) with cutout (DeVries and Taylor 2017): a square of each is set to its mean."""
-    images = random_translate(images, most)
+    images = random_translate(images, max_shift)
     number, side = len(images), images.shape[-1]
     corners = torch.randint(side - CUT + 1, (2, number, 1))
     within = [(torch.arange(side) >= corner) & (torch.arange(side) < corner + CUT) for corner in corners]

@@ -206,9 +206,9 @@ def load_or_read(source: Source, key: str, read: Callable[[], CifarArrays]) -> C
         return {"pixels": arrays.pixels, "labels": arrays.labels, "sides": sides, "counts": counts, **digests}
 
     path = source.folder / "cache" / f"cifar10-{VERSION}-{key}.npz"
-    kept = cache.load_or_make(path, make, source.kind == "own")
-    sides = dict(zip(kept["sides"].tolist(), kept["counts"].tolist(), strict=True))
-    return CifarArrays(kept["pixels"], kept["labels"], sides, kept.get("digests", np.array([], str)))
+    arrays = cache.load_or_make(path, make, source.kind == "own")
+    sides = dict(zip(arrays["sides"].tolist(), arrays["counts"].tolist(), strict=True))
+    return CifarArrays(arrays["pixels"], arrays["labels"], sides, arrays.get("digests", np.array([], str)))
 
 
 def _hash(value: Any) -> str:

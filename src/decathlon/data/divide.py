@@ -125,9 +125,9 @@ def split_three_ways(
     if "test" in parts:
         test = parts["test"]
     else:
-        kept, held = hold_out_indices(train, 10, by_class, known)
-        train, test = train[kept], train[held]
-        known = known and known.select(kept.tolist())
+        remaining, held = hold_out_indices(train, 10, by_class, known)
+        train, test = train[remaining], train[held]
+        known = known and known.select(remaining.tolist())
     if len(train) < 2:
         count = sum(map(len, sides.values()))
         raise ValueError(f"{where} holds too few {noun} to train on and to measure with: {count}")
@@ -147,19 +147,19 @@ def drop_copies(
             continue
         rows = contents[side]
         copies = [i for i, digest in enumerate(rows.digests) if digest in known]
-        kept = [i for i, digest in enumerate(rows.digests) if digest not in known]
+        unique = [i for i, digest in enumerate(rows.digests) if digest not in known]
         if copies:
             names = some(rows.names[i] for i in copies)
             others = "train" if side == "val" or "val" not in sides else "train or val"
-            end = "" if kept else f"; nothing is left of {side}, so it is held out of train"
+            end = "" if unique else f"; nothing is left of {side}, so it is held out of train"
             warn(
                 f"{where}: {len(copies):,} of {len(rows):,} {noun} of {side} are also in {others}, and are left out "
                 f"of {side} ({names}){end}"
             )
         known |= set(rows.digests)
-        if kept or not len(rows):
-            kept_sides[side] = sides[side][torch.tensor(kept, dtype=torch.int64)] if copies else sides[side]
-            kept_contents[side] = rows.select(kept) if copies else rows
+        if unique or not len(rows):
+            kept_sides[side] = sides[side][torch.tensor(unique, dtype=torch.int64)] if copies else sides[side]
+            kept_contents[side] = rows.select(unique) if copies else rows
     train = contents["train"]
     if more := len(train) - len(set(train.digests)):
         first = dict(zip(reversed(train.digests), reversed(train.names), strict=True))

@@ -282,7 +282,7 @@ def read_table(path: Path, name: str, options: ReadOptions) -> Texts:
 
 def _labelled_rows(path: Path, rows: list[Row], columns: tuple[str, str]) -> list[tuple[str, str, str]]:
     """Cleaned text, label and place of each row that has both; says how many have not."""
-    kept, without = list[tuple[str, str, str]](), {column: list[int]() for column in columns}
+    labelled, without = list[tuple[str, str, str]](), {column: list[int]() for column in columns}
     respelled: Counter[str] = Counter()
     for line, (text, label) in rows:
         cleaned, name = clean_text(text or ""), clean_name(label or "")
@@ -291,7 +291,7 @@ def _labelled_rows(path: Path, rows: list[Row], columns: tuple[str, str]) -> lis
         elif not cleaned:
             without[columns[0]].append(line)
         else:
-            kept.append((cleaned, name, f"line {line}"))
+            labelled.append((cleaned, name, f"line {line}"))
             respelled[f"{label!r} as {name!r}"] += label != name
     for column, lines in without.items():
         if lines:
@@ -300,7 +300,7 @@ def _labelled_rows(path: Path, rows: list[Row], columns: tuple[str, str]) -> lis
     if number := respelled.total():
         spellings = some(spelling for spelling, count in respelled.items() if count)
         warn(f"{path}: blanks were taken off {number:,} labels ({spellings})")
-    return kept
+    return labelled
 
 
 def _warn_labels(labels: list[str], path: Path) -> None:
@@ -327,24 +327,24 @@ def _divide(
     indices = {
         side: Split(torch.arange(len(labelled)), torch.tensor(labelled.labels)) for side, labelled in sides.items()
     }
-    kept, contents = drop_copies(indices, contents, where, "texts")
-    if "test" not in kept and "val" in kept:
+    unique, contents = drop_copies(indices, contents, where, "texts")
+    if "test" not in unique and "val" in unique:
         warn(f"{where} has no test split: its validation split is used as such, validation is held out of training")
-        kept["test"], sides["test"] = kept.pop("val"), sides["val"]
+        unique["test"], sides["test"] = unique.pop("val"), sides["val"]
 
     def select(side: str, chosen: list[int]) -> tuple[list[str], list[int]]:
         return [sides[side].texts[i] for i in chosen], [sides[side].labels[i] for i in chosen]
 
-    train = kept["train"].inputs
-    if "test" in kept:
-        test, test_labels = select("test", kept["test"].inputs.tolist())
+    train = unique["train"].inputs
+    if "test" in unique:
+        test, test_labels = select("test", unique["test"].inputs.tolist())
     else:
-        train, held = hold_out_indices(kept["train"], 10, True, contents["train"])
+        train, held = hold_out_indices(unique["train"], 10, True, contents["train"])
         test, test_labels = select("train", held.tolist())
     texts, labels = select("train", train.tolist())
     if len(texts) < 2 or not test:
         raise ValueError(f"{where} holds too few texts to train on and to measure with: {len(texts) + len(test)}")
-    validation, validation_labels = select("val", kept["val"].inputs.tolist()) if "val" in kept else ([], [])
+    validation, validation_labels = select("val", unique["val"].inputs.tolist()) if "val" in unique else ([], [])
     return Texts(
         *(name, classes, texts + validation, labels + validation_labels, test, test_labels, unlabelled, key),
         n_validation=len(validation),

@@ -113,8 +113,8 @@ def start(
         like = build(known - 1)
         load(like, state)  # brings older releases' names of tensors to today's
         for name, value in like.state_dict().items():
-            kept = known == len(classes) + 1 or name not in heads
-            chosen[name] = value if kept else rows(value, ours[name], heads[name], classes, coco)
+            unchanged = known == len(classes) + 1 or name not in heads
+            chosen[name] = value if unchanged else rows(value, ours[name], heads[name], classes, coco)
     else:
         for name, value in state.items():
             key = "backbone.body." + name.removeprefix("features.")

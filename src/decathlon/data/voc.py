@@ -62,16 +62,16 @@ class DetectionSplit(Split):
             `scale` (4,), by which its file is larger.
         """
         number, (start, end) = int(self.inputs[index]), self.targets[index].tolist()
-        kept = self.source
-        (height, width), (full_height, full_width) = kept.sizes[number].tolist(), kept.originals[number].tolist()
+        decoded = self.source
+        (height, width), (full_height, full_width) = decoded.sizes[number].tolist(), decoded.originals[number].tolist()
         scale = torch.tensor([full_width / width, full_height / height] * 2)
         target = {
-            "boxes": torch.from_numpy(kept.boxes[start:end]) / scale,
-            "labels": torch.from_numpy(kept.labels[start:end]),
-            "difficult": torch.from_numpy(kept.difficult[start:end]),
+            "boxes": torch.from_numpy(decoded.boxes[start:end]) / scale,
+            "labels": torch.from_numpy(decoded.labels[start:end]),
+            "difficult": torch.from_numpy(decoded.difficult[start:end]),
             "scale": scale,
         }
-        return kept.image(number), target
+        return decoded.image(number), target
 
     def shapes(self) -> Tensor:
         """Height and width of each image: int64 (N, 2)."""
@@ -111,13 +111,13 @@ def load(source: Source, longest: int = 500) -> Data:
         key = decoded_images.hash_files(read_from, top.resolve(), classes, counts)
         listing = partial(read_voc, sides, classes)
     path = source.folder / "cache" / f"voc-{decoded_images.VERSION}-{key}-{longest}"
-    kept = decoded_images.load_or_decode(
+    decoded = decoded_images.load_or_decode(
         path, lambda out: decoded_images.decode_images(*listing(), longest, out, str(top), top if own else None), own
     )
     if source.kind == "official":
-        name = name_copy(kept.counts.tolist())
-    train, validation, test = make_splits(kept, top)
-    return Data(name, train, validation, test, DataInfo(kept.classes.tolist(), is_sample=source.kind == "sample"))
+        name = name_copy(decoded.counts.tolist())
+    train, validation, test = make_splits(decoded, top)
+    return Data(name, train, validation, test, DataInfo(decoded.classes.tolist(), is_sample=source.kind == "sample"))
 
 
 def _write_sample(source: Source) -> Path:
@@ -129,13 +129,13 @@ def name_copy(counts: list[int]) -> str:
     return next((name for name, official in COUNTS.items() if list(official) == counts), f"voc-{sum(counts)}")
 
 
-def make_splits(kept: DecodedImages, where: Path) -> tuple[DetectionSplit, DetectionSplit, DetectionSplit]:
+def make_splits(decoded: DecodedImages, where: Path) -> tuple[DetectionSplit, DetectionSplit, DetectionSplit]:
     """Training, validation and test, as `split_three_ways`."""
-    rows = torch.from_numpy(kept.rows)
-    whole = DetectionSplit(torch.arange(len(kept.sizes)), torch.stack([rows[:-1], rows[1:]], 1), kept)
-    contents = Contents(kept.digests.tolist(), kept.names.tolist()) if len(kept.digests) else None
+    rows = torch.from_numpy(decoded.rows)
+    whole = DetectionSplit(torch.arange(len(decoded.sizes)), torch.stack([rows[:-1], rows[1:]], 1), decoded)
+    contents = Contents(decoded.digests.tolist(), decoded.names.tolist()) if len(decoded.digests) else None
     parts, known, start = {}, dict[str, Contents](), 0
-    for side, count in zip(kept.sides.tolist(), kept.counts.tolist(), strict=True):
+    for side, count in zip(decoded.sides.tolist(), decoded.counts.tolist(), strict=True):
         parts[side] = whole[start : start + count]
         if contents is not None:
             known[side] = contents.select(range(start, start + count))

@@ -143,12 +143,12 @@ def _key(values: dict[str, Any]) -> str:
 def _recall_reference(folder: Path, key: str, task: Task, data: Data, recipe: Recipe, fabric: Fabric) -> ReferenceTrial:
     """How the reference network does in the trials, measured once for each recipe and data."""
     path = folder / "reference.json"
-    kept = files.read_json(path) if path.exists() else {}
-    if kept.get("key") != key:
+    stored = files.read_json(path) if path.exists() else {}
+    if stored.get("key") != key:
         say(f"measuring the reference network of {task.SPEC.id}, once for this recipe and data")
-        kept = dataclasses.asdict(try_reference(task, data, recipe, fabric, key))
-        atomic.write_json(path, kept)
-    return ReferenceTrial(**kept)
+        stored = dataclasses.asdict(try_reference(task, data, recipe, fabric, key))
+        atomic.write_json(path, stored)
+    return ReferenceTrial(**stored)
 
 
 # --- The whole training -----------------------------------------------------------------------------------------------

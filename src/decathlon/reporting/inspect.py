@@ -211,13 +211,13 @@ def _detected(source: Source, dataset: str) -> Found:
     examples, labels, sides, bare = [], dict[str, list[int]](), list[tuple[int, int]](), 0
     for name, split in _splits(data):
         split = cast(voc.DetectionSplit, split)
-        kept = split.source
+        decoded = split.source
         ranges = split.targets.tolist()
-        labels[name] = [int(label) - 1 for start, end in ranges for label in kept.labels[start:end]]
-        boxes = np.concatenate([kept.boxes[start:end] for start, end in ranges] or [kept.boxes[:0]])
+        labels[name] = [int(label) - 1 for start, end in ranges for label in decoded.labels[start:end]]
+        boxes = np.concatenate([decoded.boxes[start:end] for start, end in ranges] or [decoded.boxes[:0]])
         sides += [(round(right - left), round(bottom - top)) for left, top, right, bottom in boxes.tolist()]
         bare += sum(start == end for start, end in ranges)
-        first = [int(kept.labels[start]) if end > start else 0 for start, end in ranges]
+        first = [int(decoded.labels[start]) if end > start else 0 for start, end in ranges]
         for index in _choose(first, EXAMPLES[name]):
             image, target = split.example(index)
             examples.append(_draw_boxes(name, image, target["boxes"], target["labels"], data.info.classes))

@@ -131,9 +131,9 @@ def delete_after(folder: Path, step: int) -> None:
         _delete_all_but(checkpoints, paths[-2:])
 
 
-def _delete_all_but(checkpoints: Path, kept: list[Path]) -> None:
+def _delete_all_but(checkpoints: Path, keep: list[Path]) -> None:
     """Delete other checkpoints and leftovers of killed processes. JSON files sort first, so they go first."""
-    stems = {path.stem for path in kept}
+    stems = {path.stem for path in keep}
     for path in sorted(checkpoints.glob("step-*")):
         if path.name.partition(".")[0] not in stems or path.suffix == ".part":
             path.unlink(missing_ok=True)

@@ -34,8 +34,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         if len(inside) != int.from_bytes(file.read(2), "little"):
             raise ValueError("it has lost some of its arrays")
         file.seek(0)
-        with np.load(file, allow_pickle=False) as kept:
-            return {name: kept[name] for name in kept.files}
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
 
 
 def load_or_make(
@@ -52,13 +52,13 @@ def load_or_make(
     """
     if path.exists():
         try:
-            kept = read_arrays(path)
+            arrays = read_arrays(path)
         except Exception:  # damaged bytes fail in any way
             say(f"{path} is damaged or cannot be read: making it again")
         else:
-            for warning in kept.pop("warnings", ()):
+            for warning in arrays.pop("warnings", ()):
                 warn(str(warning))
-            return kept
+            return arrays
     with recording_warnings() as warnings:
         made = make()
     more = {"warnings": np.array(warnings, str)} if keep_warnings else {}

@@ -180,13 +180,13 @@ class _Tables:
         """Take an image and its boxes. Raises ValueError, before anything is taken, as `fit_boxes`."""
         pixels, size, orientation, digest = image
         fit, was_scaled = fit_boxes(annotation, size, orientation)
-        inside, kept = clip_boxes(fit, size, self.counts, annotation.image_path.name)
+        inside, valid = clip_boxes(fit, size, self.counts, annotation.image_path.name)
         self.counts.scaled += [annotation.image_path.name] * (was_scaled and len(fit) > 0)
         self.sizes.append(pixels.shape[:2])
         self.originals.append(size[::-1])
-        self.boxes.append(inside[kept])
-        self.labels += [self.numbers[name] for name, keep in zip(annotation.names, kept, strict=True) if keep]
-        self.difficult += [hard for hard, keep in zip(annotation.difficult, kept, strict=True) if keep]
+        self.boxes.append(inside[valid])
+        self.labels += [self.numbers[name] for name, keep in zip(annotation.names, valid, strict=True) if keep]
+        self.difficult += [hard for hard, keep in zip(annotation.difficult, valid, strict=True) if keep]
         self.rows.append(len(self.labels))
         self.digests.append(digest)
 
@@ -285,10 +285,10 @@ def clip_boxes(
     One pixel too far is not counted: half the world counts pixels from 0 and half from 1.
     """
     inside = boxes.clip(0, (*size, *size))
-    kept = (inside[:, 2] - inside[:, 0] > 0.5) & (inside[:, 3] - inside[:, 1] > 0.5)
-    counts.clipped += [name] * int(((abs(inside - boxes) > 1.01).any(1) & kept).sum())
-    counts.dropped += [name] * int((~kept).sum())
-    return inside, kept
+    valid = (inside[:, 2] - inside[:, 0] > 0.5) & (inside[:, 3] - inside[:, 1] > 0.5)
+    counts.clipped += [name] * int(((abs(inside - boxes) > 1.01).any(1) & valid).sum())
+    counts.dropped += [name] * int((~valid).sum())
+    return inside, valid
 
 
 def _ahead(pool: ThreadPoolExecutor, work: Callable, items: Sequence, many: int = 64) -> Iterable:
@@ -329,13 +329,13 @@ def load_or_decode(path: Path, make: Callable[[Path], DecodedImages], keep_warni
     tables, bytes_ = path.with_name(path.name + ".npz"), path.with_name(path.name + ".bin")
     if tables.exists():
         try:
-            kept, warnings = _opened(tables, bytes_)
+            images, warnings = _opened(tables, bytes_)
         except Exception:  # damaged bytes fail in any way
             say(f"{path} is damaged: making it again")
         else:
             for warning in warnings:
                 warn(warning)
-            return kept
+            return images
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.temporary_path(bytes_) as pixels, atomic.temporary_path(tables) as rest:
@@ -357,11 +357,11 @@ def load_or_decode(path: Path, make: Callable[[Path], DecodedImages], keep_warni
 
 def _opened(tables: Path, bytes_: Path) -> tuple[DecodedImages, list[str]]:
     """The images, and the warnings that are kept with them."""
-    kept: dict[str, Any] = cache.read_arrays(tables)
-    if _checksum(bytes_) != kept.pop("checksum"):
+    arrays: dict[str, Any] = cache.read_arrays(tables)
+    if _checksum(bytes_) != arrays.pop("checksum"):
         raise ValueError("the pixels were changed or cut short")
-    warnings = kept.pop("warnings", np.array([], str)).tolist()
-    return DecodedImages(pixels=np.memmap(bytes_, np.uint8, "r"), **kept), warnings
+    warnings = arrays.pop("warnings", np.array([], str)).tolist()
+    return DecodedImages(pixels=np.memmap(bytes_, np.uint8, "r"), **arrays), warnings
 
 
 def _checksum(path: Path) -> int:

@@ -31,15 +31,15 @@ def check_file(path: Path | str) -> Path:
     return path
 
 
-def read_bytes(path: Path, most: int = MAX_FILE_BYTES) -> bytes:
+def read_bytes(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     """All bytes of a plain file.
 
     Raises:
-        FileNotFoundError, ValueError: As `plain`; or it has more than `most` bytes.
+        FileNotFoundError, ValueError: As `plain`; or it has more than `max_bytes` bytes.
     """
     with check_file(path).open("rb") as file:
-        if (size := path.stat().st_size) > most:
-            raise ValueError(f"{path} has {size:,} bytes; at most {most:,} are read")
+        if (size := path.stat().st_size) > max_bytes:
+            raise ValueError(f"{path} has {size:,} bytes; at most {max_bytes:,} are read")
         return file.read()
 
 
@@ -60,9 +60,9 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_text(path: Path, most: int = MAX_FILE_BYTES) -> str:
+def read_text(path: Path, max_bytes: int = MAX_FILE_BYTES) -> str:
     """A plain file's text. Raises ValueError, naming the file and the place, where it is not UTF-8; else as above."""
-    value = read_bytes(path, most)
+    value = read_bytes(path, max_bytes)
     try:
         return value.decode()
     except UnicodeDecodeError as error:

@@ -148,11 +148,11 @@ def white_value(image: Image.Image) -> float:
     bits they would be nearly black.
     """
     values = np.nan_to_num(np.asarray(image, np.float32))
-    most = float(values.max(initial=0.0))
+    maximum = float(values.max(initial=0.0))
     if image.mode.startswith("I;16"):
-        return 255.0 if most <= 255 else 4095.0 if most <= 4095 else 65535.0
-    whole = 1.0 if image.mode == "F" and most <= 1 else 255.0  # fractions are written from 0 to 1
-    return max(whole, most)
+        return 255.0 if maximum <= 255 else 4095.0 if maximum <= 4095 else 65535.0
+    whole = 1.0 if image.mode == "F" and maximum <= 1 else 255.0  # fractions are written from 0 to 1
+    return max(whole, maximum)
 
 
 class ImageRemarks:

@@ -203,14 +203,14 @@ class VocTree:
 
     def drop_repeated(self, sides: dict[str, Pairs]) -> None:
         """Keep each image once in a list, and of several lists in that for training."""
-        seen, repeated = set[Path](), list[str]()
+        annotations, repeated = set[Path](), list[str]()
         for side in ("train", "val", "test"):
-            kept = Pairs()
+            pairs = Pairs()
             for image, xml in sides.get(side, ()):
-                (repeated.append(image.name) if xml in seen else kept.append((image, xml)))
-                seen.add(xml)
+                (repeated.append(image.name) if xml in annotations else pairs.append((image, xml)))
+                annotations.add(xml)
             if side in sides:
-                sides[side] = kept
+                sides[side] = pairs
         if repeated:
             warn(f"{self.path}: {len(repeated):,} images are listed twice: the first list counts ({some(repeated)})")
 

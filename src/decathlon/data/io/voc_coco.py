@@ -225,10 +225,10 @@ def _used_categories(path: Path, entries: Any, names: dict[int, str], used: set[
         for entry in entries
         if len(names) > 1 and entry.get("supercategory") == "none" and _text(entry["name"]) in above
     }
-    kept = [name for number, name in sorted(names.items()) if number not in roots - used]
-    if twice := [name for name, count in Counter(kept).items() if count > 1]:
+    class_names = [name for number, name in sorted(names.items()) if number not in roots - used]
+    if twice := [name for name, count in Counter(class_names).items() if count > 1]:
         raise ValueError(f"{path}: two categories are called {twice[0]!r}: give them one id or two names")
-    return kept or list(names.values())
+    return class_names or list(names.values())
 
 
 def _read_images(

@@ -119,11 +119,11 @@ def _placed(name: str, draw: np.random.Generator) -> tuple[list[tuple[np.ndarray
     return parts, (float(left), float(top), float(right), float(bottom))
 
 
-def _covered(one: Box, other: Box) -> float:
+def _covered(first: Box, second: Box) -> float:
     """What two boxes share, as a part of the smaller one."""
-    wide = max(0.0, min(one[2], other[2]) - max(one[0], other[0]))
-    high = max(0.0, min(one[3], other[3]) - max(one[1], other[1]))
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    wide = max(0.0, min(first[2], second[2]) - max(first[0], second[0]))
+    high = max(0.0, min(first[3], second[3]) - max(first[1], second[1]))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
     return wide * high / min(areas)
 
 
