@@ -436,7 +436,7 @@ def test_without_gradio_one_line_says_what_to_install(decathlon: Command, monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     done = decathlon("demo", "--no-browser")
     assert done.status == 1
-    assert "pip install -c constraints.txt -e '.[demo]'" in done.error
+    assert "pip install 'decathlon[demo]'" in done.error
 
 
 def test_an_invalid_port_gets_one_line(decathlon: Command) -> None:

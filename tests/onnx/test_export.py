@@ -248,7 +248,7 @@ def test_without_the_extra_it_says_what_to_install(
     if name != "onnxscript":
         commands.append(("predict", "mnist-mlp", "x.png", "--onnx", exported[1]))
     for command in commands:
-        message = f"{name} is not installed; it comes with: pip install -c constraints.txt -e '.[export]'"
+        message = f"{name} is not installed; it comes with: pip install 'decathlon[export]'"
         assert message in decathlon(*command).error
 
 

@@ -379,7 +379,7 @@ def demo_command(args: list[str]) -> int:
     from importlib.util import find_spec
 
     if find_spec("gradio") is None:
-        raise RuntimeError("the demo needs Gradio: pip install -c constraints.txt -e '.[demo]'")
+        raise RuntimeError("the demo needs Gradio: pip install 'decathlon[demo]'")
     from decathlon.demo import server
 
     server.serve(options.host, options.port, not options.no_browser)

@@ -73,9 +73,7 @@ def import_extra(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         missing = name.partition(".")[0]
-        raise RuntimeError(
-            f"{missing} is not installed; it comes with: pip install -c constraints.txt -e '.[export]'"
-        ) from None
+        raise RuntimeError(f"{missing} is not installed; it comes with: pip install 'decathlon[export]'") from None
 
 
 def open_file(path: Path, task: Task | None = None, threads: int = 0) -> Opened:

@@ -18,7 +18,7 @@ from decathlon.runs.records import Summary
 def require() -> None:
     """Raise RuntimeError where TensorBoard is not installed: before a training, not after it."""
     if find_spec("tensorboard") is None:
-        raise RuntimeError("--tensorboard needs TensorBoard: pip install -c constraints.txt -e '.[tensorboard]'")
+        raise RuntimeError("--tensorboard needs TensorBoard: pip install 'decathlon[tensorboard]'")
 
 
 def start(fabric: Fabric, folder: Path, recipe: dict[str, Any]) -> None:
