@@ -173,8 +173,9 @@ def test_the_answers_have_the_same_numbers(page: Path) -> None:
 
 @pytest.mark.parametrize("page", TRANSLATED, ids=name)
 def test_links_of_a_russian_page_prefer_russian_pages(page: Path) -> None:
+    docs, translated = ROOT / "docs", ROOT / "docs/ru"
     text = BLOCK.sub("", (RUSSIAN / page.name).read_text())
     for target in re.findall(r"\]\(([^)#\s]+\.md)[^)]*\)", text):
         path = (RUSSIAN / target).resolve()
-        if path.parent == PAGES and path.name != page.name:
-            assert not (RUSSIAN / path.name).exists(), f"{target}: there is a Russian page"
+        if path.is_relative_to(docs) and not path.is_relative_to(translated) and path != page:
+            assert not (translated / path.relative_to(docs)).exists(), f"{target}: there is a Russian page"
