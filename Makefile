@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+RELEASE := .venv-release
 
 .PHONY: help setup run test test-browser test-wheel test-real test-soak test-gpu fuzz check format docs bench weights release dist clean
 help:
@@ -41,8 +42,8 @@ $(VENV)/.ready-browser: $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
 	@touch $@
 
-dist: $(VENV)/.ready-browser
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[release]'
+dist: $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,demo,release]'
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
@@ -71,7 +72,6 @@ docs: $(READY)
 weights: $(READY)
 	$(BIN)/python tools/weights.py
 
-RELEASE := .venv-release
 release: dist
 	rm -rf $(RELEASE)
 	$(PYTHON) -m venv $(RELEASE)
@@ -96,4 +96,4 @@ bench: $(READY)
 	$(BIN)/python bench/tokens_per_second.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(RELEASE) dist .mypy_cache .ruff_cache .pytest_cache
