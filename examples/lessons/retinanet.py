@@ -41,13 +41,6 @@ def without_prior() -> nn.Module:
     return network
 
 
-def frozen_last_layer() -> nn.Module:
-    """The last layer of the classification head keeps its random initial weights."""
-    network = sample_network()
-    network.head.classification_head.cls_logits.requires_grad_(False)
-    return network
-
-
 def sample_network() -> nn.Module:
     """The network of the sample's recipe: four classes, a small backbone, group norm in the heads."""
     options = {"min_size": 120, "max_size": 160, "detections_per_img": 100}
