@@ -82,7 +82,7 @@ class Pages:
                 return match[0]
             path = (source.parent / target).resolve() if target else source
             if not path.exists() and translations.is_russian(path):
-                path = translations.english_version(path)  # not translated yet
+                path, anchor = translations.english_version(path), ""  # not translated yet
             if not path.is_relative_to(ROOT) or not path.exists():
                 raise SystemExit(f"{source.relative_to(ROOT)} links to {target}, which does not exist")
             if self.russian and (version := translations.russian_version(path)) not in (None, source):

@@ -94,6 +94,18 @@ def test_every_link_leads_to_a_page(written: Path) -> None:
     assert (written / "ru/tasks/index.md").read_text().count("порог 9") >= 3
 
 
+def test_every_anchor_is_a_heading(build_site: ModuleType, written: Path) -> None:
+    """Zensical checks the anchors within a language, and none from one to the other."""
+    ids: dict[Path, set[str]] = {}
+    for page in written.rglob("*.md"):
+        text, given = page.read_text(), r"\{ #([\w-]+) \}$"
+        ids[page] = {*build_site.translations.heading_ids(text), *re.findall(given, text, re.MULTILINE)}
+    for page in ids:
+        for target, anchor in re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", BLOCK.sub("", page.read_text())):
+            path = (page.parent / target).resolve().with_suffix(".md") if target else page
+            assert anchor in ids[path], f"{page.relative_to(written)}: {target}#{anchor}"
+
+
 def test_anchors_are_the_same_in_both_languages(build_site: ModuleType, written: Path) -> None:
     ids = build_site.translations.heading_ids((ROOT / "docs/own-data.md").read_text())
     assert "images-with-a-class-cifar10-cnn-cifar10-skip" in ids

@@ -18,7 +18,7 @@ from decathlon.data.base import Data, EpochShard, derive_seed, steps_per_epoch
 from decathlon.runs import folder as run_folder
 from decathlon.tasks.base import Task
 from decathlon.tasks.recipe import Optimizer, Recipe
-from decathlon.training import checkpoint
+from decathlon.training import checkpoint, tensorboard
 from decathlon.training.checkpoint import State
 from decathlon.training.loss_sums import add_losses, check_finite, gather_sums, mean_over_processes
 from decathlon.training.optim import set_lr, update_ema
@@ -81,10 +81,12 @@ def fit(
             check_finite(training.sums, state, folder)
             train_metrics = mean_over_processes(training.sums, state.batch, fabric)
             state.epoch, state.batch, training.sums = state.epoch + 1, 0, {}
-            metrics = measure(task, model_to_keep(training), data, "validation", recipe, fabric)
+            kept_model = model_to_keep(training)
+            metrics = measure(task, kept_model, data, "validation", recipe, fabric)
             if bar is not None and metrics[task.SPEC.metric] >= bar and state.seconds_to_bar is None:
                 state.seconds_to_bar = state.train_seconds
             log_epoch(training, train_metrics, metrics)
+            tensorboard.log_predictions(fabric, task, kept_model, data, recipe, state)
             progress.show_metric(state, task.SPEC.metric, metrics[task.SPEC.metric])
             save(training)
     return training.ema_model, state
