@@ -1,4 +1,4 @@
-"""Faster R-CNN with a mistake, for the experiments of docs/tasks/voc-faster-rcnn.md, in the sample's size."""
+"""Faster R-CNN with a frozen backbone, for an experiment of docs/tasks/voc-faster-rcnn.md, in the sample's size."""
 
 from torch import nn
 
@@ -9,13 +9,6 @@ def frozen_backbone() -> nn.Module:
     """A backbone that keeps its random initial weights, as if they were pretrained."""
     network = sample_network()
     network.backbone.requires_grad_(False)
-    return network
-
-
-def wrong_mean() -> nn.Module:
-    """The images, in [0, 1], are normalised by a mean for [0, 255]: the network sees all of them as about −110."""
-    network = sample_network()
-    network.transform.image_mean, network.transform.image_std = [123.0, 117.0, 104.0], [1.0, 1.0, 1.0]
     return network
 
 
