@@ -50,7 +50,8 @@ DEMO = """
 import os, re, signal, subprocess, sys, urllib.request
 command = [sys.executable, "-m", "decathlon", "demo", "--port", "0", "--no-browser"]
 environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+with subprocess.Popen(command, env=environment, **streams) as process:
     address = next(filter(None, (re.search(r"http://\\S+", line) for line in process.stdout)))[0]
     page = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=300).read().decode()
     process.send_signal(signal.SIGTERM)
