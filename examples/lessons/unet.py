@@ -1,4 +1,4 @@
-"""U-Net with a part left out or changed, for the experiments of docs/tasks/pets-unet.md, in the sample's size."""
+"""U-Net with a part left out, for the experiments of docs/tasks/pets-unet.md, in the sample's size."""
 
 import torch
 import torch.nn.functional as F
@@ -55,10 +55,3 @@ def without_skips() -> nn.Module:
 def without_norm() -> nn.Module:
     """No batch norm; the convolutions have a bias instead."""
     return UNet(norm=False)
-
-
-def large_output() -> nn.Module:
-    """A last layer that starts with weights ten times as large."""
-    network = UNet()
-    network.output.weight.data.mul_(10)
-    return network
