@@ -18,6 +18,7 @@ VOC_OUTPUT = (
     "in training a dict of losses, else for each image a dict with boxes (M, 4) as left, top, right, bottom in pixels, "
     "labels (M,) from 1, and scores (M,)"
 )
+INSTALL = "%pip install -q decathlon"
 WIDTH = 100  # characters of a line in net.py
 LOGITS = "no softmax at the end: the loss, cross-entropy, contains it"
 
@@ -306,8 +307,11 @@ def notebook(task_id: str) -> dict[str, Any]:
     cells = [
         _markdown(
             f"# {task_id}\n\n{spec.network[0].upper()}{spec.network[1:]}. Bar: {_bar(spec)}.\n\nWrite the network in "
-            "`net.py` beside this notebook. In Colab, install decathlon first and upload `net.py`."
+            "`net.py` beside this notebook; in Colab, upload it into the files on the left.\n\n"
+            "The next cell installs decathlon, and changes nothing where it is installed already. A checkout of the\n"
+            "repository works, too: `pip install -e FOLDER`."
         ),
+        _code(INSTALL),
         _code(
             f"from IPython.display import Image, display\nfrom matplotlib import pyplot as plt{torch_import}\n\n"
             "import decathlon"
