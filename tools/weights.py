@@ -1,6 +1,6 @@
 """Make the weights that ship with the package: train each task (seed 0, its own recipe), pack, write the model cards.
 
-Needs the real data (DECATHLON_DATA) and about an hour and a half on two cores, half of it for RoBERTa's embeddings and
+Needs the real data (DECATHLON_DATA) and about an hour and a half on two cores, most of it for RoBERTa's embeddings and
 the U-Net, and two and a half hours for the detectors. Finished runs in --runs (TASK below it) are reused, interrupted
 ones resumed.
 """
@@ -29,7 +29,8 @@ PRETRAINED = {
     "--trainable-layers": "3",
     "--precision": "bf16-mixed",
 }
-OPTIONS = {name: [*itertools.chain(*PRETRAINED.items())] for name in ("voc-faster-rcnn", "voc-retinanet")}
+DETECTORS = {name: [*itertools.chain(*PRETRAINED.items())] for name in ("voc-faster-rcnn", "voc-retinanet")}
+OPTIONS = DETECTORS | {"pets-unet": ["--recipe", "best"]}
 DIGITS = "Digits only: any other image is classified as a digit, often with high confidence."
 CIFAR10 = (
     "Input of 32×32 pixels: a photo is scaled and its centre cropped first, so small objects are lost.",
