@@ -130,3 +130,10 @@ def test_outputs_are_recognised_by_their_values(output: torch.Tensor, end: str) 
     """As for the heads of detectors, whose last operation is not known."""
     remarks = own_network.describe_end(output, "", "voc-retinanet")
     assert [f"ends in a {end}" in remark for remark in remarks] == [True] * bool(end)
+
+
+def test_small_logits_of_a_last_layer_are_no_probabilities() -> None:
+    """Those of an untrained network may all lie between 0 and 1 by chance."""
+    output = torch.rand(8, 1, 4, 4)
+    assert own_network.describe_end(output, "div", "pets-unet")
+    assert own_network.describe_end(output, "convolution", "pets-unet") == []

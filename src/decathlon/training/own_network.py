@@ -16,6 +16,7 @@ from decathlon.tasks.base import Task
 from decathlon.tasks.recipe import Recipe
 
 LAST_OPS = {"_softmax": "softmax", "softmax": "softmax", "sigmoid": "sigmoid", "relu": "ReLU", "hardsigmoid": "sigmoid"}
+AFFINE_OPS = ("convolution", "addmm", "mm", "bmm", "linear")  # their outputs are logits, whatever range they are in
 TOLERANCE = 1e-3  # by which probabilities may miss a sum of 1
 
 
@@ -77,7 +78,7 @@ def describe_end(output: Tensor, last_op: str, task_id: str) -> list[str]:
     """
     end = LAST_OPS.get(last_op, "")
     values = output.float()
-    if not end and values.numel() and bool(((values >= 0) & (values <= 1)).all()):
+    if not end and last_op not in AFFINE_OPS and values.numel() and bool(((values >= 0) & (values <= 1)).all()):
         sums_to_one = values.ndim > 1 and values.shape[1] > 1 and bool(((values.sum(1) - 1).abs() < TOLERANCE).all())
         end = "softmax" if sums_to_one else "sigmoid" if values.unique().numel() > 2 else ""
     if not end:
