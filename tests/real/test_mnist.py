@@ -18,18 +18,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize(
-    ("task_id", "min_accuracy"),
-    [("mnist-mlp", 0.988), ("mnist-cnn", 0.9945)],
-)
-def test_clears_its_bar(task_id: str, min_accuracy: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The whole recipe, with a seed that no published run used."""
+@pytest.mark.parametrize("task_id", ["mnist-mlp", "mnist-cnn"])
+def test_reaches_its_bar(task_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As far as the bar on validation, with a seed that no published run used; tests/soak trains the whole recipe."""
     out = tmp_path / "run"
-    assert run_command(["train", task_id, "--data-dir", DATA, "--seed", "7", "--out", str(out), "--json"]) == 0
+    command = ["train", task_id, "--data-dir", DATA, "--seed", "7", "--until-bar", "--out", str(out), "--json"]
+    assert run_command(command) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["data"] == "mnist"
-    assert summary["passed"]
     assert summary["counts"]
-    assert summary["value"] > min_accuracy
+    assert summary["seconds_to_bar"] is not None
+    assert summary["value"] > summary["bar"] - 0.003
     assert run_command(["evaluate", str(out), "--data-dir", DATA, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["value"] == summary["value"]

@@ -1,0 +1,39 @@
+"""Recipes on real MNIST and CIFAR-10 that take too long for tests/real."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from decathlon.cli.main import run_command
+
+DATA = os.environ.get("DECATHLON_DATA", "")
+FOLDERS = {"mnist": "MNIST/raw", "cifar10": "cifar10"}
+
+
+@pytest.mark.parametrize(
+    ("task_id", "options", "min_accuracy"),
+    [
+        ("mnist-mlp", [], 0.988),
+        ("mnist-cnn", [], 0.9945),
+        ("cifar10-cnn", ["--epochs", "2"], 0.75),
+    ],
+)
+def test_real_recipe(
+    task_id: str, options: list[str], min_accuracy: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a seed that no published run used."""
+    folder = FOLDERS[task_id.partition("-")[0]]
+    if not (Path(DATA) / folder).is_dir():
+        pytest.skip(f"needs {folder} in the folder that DECATHLON_DATA names")
+    out = tmp_path / "run"
+    command = ["train", task_id, "--data-dir", DATA, "--seed", "7", *options, "--out", str(out), "--json"]
+    assert run_command(command) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["counts"]
+    assert summary["value"] > min_accuracy
+    assert run_command(["evaluate", str(out), "--data-dir", DATA, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["value"] == summary["value"]
