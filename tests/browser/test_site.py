@@ -1,8 +1,11 @@
-"""The built site: every link and image exists, and in a real browser search and language switch work, on files, too."""
+"""The built site, in both languages: every link and image exists, and in a real browser, on files, too, every page
+fits and loads, search and language switch work, and the folded answers open.
+"""
 
 from __future__ import annotations
 
 import functools
+import re
 import subprocess
 import sys
 import threading
@@ -19,6 +22,12 @@ from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.skipif(find_spec("zensical") is None, reason="Zensical needs Python 3.11")
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+RUSSIAN = ROOT / "docs" / "ru"
+FOLDED = [
+    str(path.relative_to(ROOT / "docs").with_suffix(""))
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if "<details" in path.read_text()
+]
 
 
 @pytest.fixture(scope="session")
@@ -96,31 +105,81 @@ def test_every_link_and_image_exists(site: Path) -> None:
     assert not wrong, "\n".join(wrong[:20])
 
 
-def test_search_finds(window: Page, address: str) -> None:
-    window.goto(f"{address}/index.html")
+@pytest.mark.parametrize(("start", "words"), [("index", "receptive field"), ("ru/index", "рецептивное поле")])
+def test_search_finds(start: str, words: str, window: Page, address: str) -> None:
+    lesson = f"{start.removesuffix('index')}tasks/mnist-cnn"
+    window.goto(f"{address}/{start}.html")
     window.locator(".md-search__button, label[for=__search].md-header__button").locator("visible=true").last.click()
-    window.keyboard.type("receptive field")
-    found = window.locator("a", has_text="mnist-cnn: convolution")
-    expect(found.locator("visible=true").last).to_contain_text("receptive field")
+    window.keyboard.type(words)
+    found = window.locator("a", has_text="mnist-cnn: ").filter(has_text=re.compile(words, re.IGNORECASE))
     found.locator("visible=true").last.click()
     expect(window.locator("h1")).to_contain_text("mnist-cnn")
-    assert urlsplit(window.url).path.endswith("tasks/mnist-cnn.html")
+    assert urlsplit(window.url).path.endswith(f"/{lesson}.html")
 
 
-def test_the_language_can_be_switched(window: Page, address: str) -> None:
-    window.goto(f"{address}/index.html")
-    for name, language, heading in (("Русский", "ru", "Быстрый старт"), ("English", "en", "Quick start")):
-        window.locator(".md-select").hover()
-        window.locator(".md-select__link", has_text=name).click()
-        expect(window.locator("html")).to_have_attribute("lang", language)
-        expect(window.locator("h2").first).to_contain_text(heading)
+def switch_language(window: Page, name: str) -> None:
+    window.locator(".md-select").hover()
+    window.locator(".md-select__link", has_text=name).click()
 
 
-@pytest.mark.parametrize("name", ["index", "ru/index", "tasks/index", "tasks/pets-unet", "docstrings", "scoreboard"])
-def test_pages_fit_and_images_load(name: str, window: Page, address: str) -> None:
+def test_the_language_switch_keeps_the_page(window: Page, address: str) -> None:
+    translated = [str(path.relative_to(RUSSIAN).with_suffix(".html")) for path in RUSSIAN.rglob("*.md")]
+    for page in ["index.html", "tasks/index.html", *translated]:
+        window.goto(f"{address}/{page}")
+        switch_language(window, "Русский")
+        expect(window.locator("html")).to_have_attribute("lang", "ru")
+        assert window.url.partition("#")[0] == f"{address}/ru/{page}"
+        switch_language(window, "English")
+        expect(window.locator("html")).to_have_attribute("lang", "en")
+        assert window.url.partition("#")[0] == f"{address}/{page}"
+    window.goto(f"{address}/reference.html")
+    switch_language(window, "Русский")
+    expect(window.locator("h2").first).to_contain_text("Быстрый старт")
+
+
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+def test_every_page_fits_and_its_images_load(window: Page, address: str, site: Path) -> None:
+    pages = [path.relative_to(site) for path in sorted(site.rglob("*.html"))]
+    pages = [path for path in pages if path.parts[0] != "source" and path.name != "404.html"]
+    assert len(pages) > 40
+    wide, broken = list[str](), list[str]()
+    for page in pages:
+        window.goto(f"{address}/{page.as_posix()}", wait_until="load")
+        if not window.evaluate("document.documentElement.scrollWidth <= innerWidth"):
+            wide.append(str(page))
+        broken += window.evaluate(
+            "[...document.images].filter((image) => !image.naturalWidth).map((image) => image.src)"
+        )
+    assert (wide, broken) == ([], [])
+
+
+def test_the_russian_menu_is_russian(window: Page, address: str) -> None:
+    window.goto(f"{address}/ru/training.html")
+    menu = window.locator(".md-nav--primary")
+    for title in ("Начало", "Задачи", "Руководства", "Результаты", "Надёжность", "Справочник", "Своя сеть"):
+        expect(menu.get_by_text(title, exact=True).first).to_be_attached()
+    assert (
+        menu.get_by_text("Python API (англ.)").first.evaluate("link => link.closest('a').href") == f"{address}/api.html"
+    )
+
+
+@pytest.mark.parametrize("name", FOLDED)
+@pytest.mark.parametrize("address", ["file"], indirect=True)
+def test_folded_text_opens_and_is_rendered(name: str, window: Page, address: str) -> None:
     window.goto(f"{address}/{name}.html")
-    assert window.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert not window.evaluate("[...document.images].filter((image) => !image.naturalWidth).map((image) => image.src)")
+    folded = window.locator("article details")
+    assert folded.count() == (ROOT / "docs" / f"{name}.md").read_text().count("<details")
+    for number in range(folded.count()):
+        block = folded.nth(number)
+        content = block.locator(":scope > :not(summary)").first
+        expect(content).to_be_hidden()
+        block.locator("summary").click()
+        expect(content).to_be_visible()
+        plain = (
+            "block => { block.querySelectorAll('pre, code').forEach(code => code.remove()); return block.textContent }"
+        )
+        text = block.evaluate(plain)
+        assert not re.search(r"\*\*|`|\]\(|^\s*[|#]|^\s*- ", text, re.MULTILINE), text
 
 
 def test_a_source_file_is_a_page(window: Page, address: str) -> None:
