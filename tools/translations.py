@@ -49,11 +49,17 @@ def with_english_ids(text: str, english: str) -> str:
 
 
 def russian_anchor(anchor: str, path: Path) -> str:
-    """The site's id of a heading of a Russian page that is given as on GitHub, or as in English; else nothing."""
+    """The site's id of a heading of a Russian page that is given as on GitHub, or as in English.
+
+    Nothing while the page has other headings than the English one. Raises SystemExit if there is no such heading.
+    """
     text, ids = path.read_text(), heading_ids(english_version(path).read_text())
     if len(headings(text)) != len(ids):
         return ""
-    return anchor if anchor in ids else dict(zip(github_ids(text), ids, strict=True)).get(anchor, "")
+    known = dict(zip(github_ids(text), ids, strict=True)) | {name: name for name in ids}
+    if anchor not in known:
+        raise SystemExit(f"{path.relative_to(ROOT)} has no heading #{anchor}, to which a page links")
+    return known[anchor]
 
 
 def russian_nav(nav: Any, english_pages: Path) -> Any:

@@ -114,7 +114,8 @@ def test_anchors_are_the_same_in_both_languages(build_site: ModuleType, written:
     assert "#your-own-boxes)" in text
     for anchor in ("splits", "выборки"):
         assert build_site.translations.russian_anchor(anchor, RUSSIAN / "own-data.md") == "splits"
-    assert build_site.translations.russian_anchor("no-such", RUSSIAN / "own-data.md") == ""
+    with pytest.raises(SystemExit, match=r"own-data\.md has no heading #no-such"):
+        build_site.translations.russian_anchor("no-such", RUSSIAN / "own-data.md")
     assert build_site.translations.heading_ids("# Same\n\n## Same\n\n```\n# code\n```\n") == ["same", "same_1"]
 
 
