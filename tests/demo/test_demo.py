@@ -208,8 +208,8 @@ def test_an_image_gets_classes_and_a_heat_map(tmp_path: Path) -> None:
         assert page.count("<figure>") == 3
 
 
-def test_a_pet_is_cut_out() -> None:
-    name, seed = examples.PETS[0]
+@pytest.mark.parametrize(("name", "seed"), examples.PETS)
+def test_a_pet_is_cut_out(name: str, seed: int) -> None:
     image, trimap = drawn_pets.draw_pet(name, examples.make_rng(seed))
     result = images.segment(examples.enlarge(image, 3))
     assert result.cutout.size == result.image.size == (3 * image.width, 3 * image.height)
