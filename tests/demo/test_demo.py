@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import re
+import socket
 import struct
 import threading
 import zlib
@@ -453,3 +454,8 @@ def test_only_page_and_server_need_gradio() -> None:
         if re.search(r"^\s*import (gradio|uvicorn|fastapi)", path.read_text(), re.M)
     }
     assert importing == {"page.py", "server.py"}
+
+
+def test_the_address_can_be_opened_as_soon_as_it_is_printed() -> None:
+    with server.bind_socket("127.0.0.1", 0) as sock, socket.create_connection(sock.getsockname(), timeout=5):
+        pass
