@@ -126,7 +126,7 @@ def train(
         strategy: With several processes: `ddp`, or `fsdp` (pre-training only).
         model: Train your own network instead: `FILE.py:function`.
         until_bar: Stop when validation reaches the bar.
-        tensorboard: Log curves, plots and the recipe into the run folder (extra `[tensorboard]`).
+        tensorboard: Log curves, predictions, plots and the recipe into the run folder (extra `[tensorboard]`).
         resume: A run folder to continue; its recipe and options are kept.
         text_column: Column of your own table that holds the texts; default: text.
         label_column: Column that holds the labels; default: label.

@@ -31,7 +31,7 @@ class RunOptions:
     until_bar: bool = False
     """stop when the validation metric reaches the bar (not for pre-training)"""
     tensorboard: bool = False
-    """log curves, plots and the recipe into the run folder for TensorBoard (extra [tensorboard])"""
+    """log curves, predictions, plots and the recipe into the run folder for TensorBoard (extra [tensorboard])"""
     resume: str | None = None
     """continue this run folder"""
     dry_run: bool = False
