@@ -47,13 +47,18 @@ print(*doctest.testmod(api))
 """
 
 DEMO = """
-import os, re, signal, subprocess, sys, urllib.request
+import os, re, signal, subprocess, sys, time, urllib.error, urllib.request
 command = [sys.executable, "-m", "decathlon", "demo", "--port", "0", "--no-browser"]
-environment = os.environ | {"PYTHONUNBUFFERED": "1"}
 streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-with subprocess.Popen(command, env=environment, **streams) as process:
+client = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+with subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **streams) as process:
     address = next(filter(None, (re.search(r"http://\\S+", line) for line in process.stdout)))[0]
-    page = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=300).read().decode()
+    page = ""
+    while not page and process.poll() is None:
+        try:
+            page = client.open(address, timeout=300).read().decode()
+        except urllib.error.URLError:  # the address is printed shortly before the server listens
+            time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
 assert process.returncode == 0, process.returncode
 print(all(tab in page for tab in ("Digits", "Objects", "Pets", "Boxes", "Reviews")))
