@@ -137,6 +137,31 @@ def test_dropout_is_allowed_in_the_mlp() -> None:
     assert get_task("mnist-mlp").check_architecture(network, INFO) == []
 
 
+def test_global_max_pooling_by_a_module_is_max_pooling() -> None:
+    layers = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 10)
+    assert get_task("mnist-cnn").check_architecture(nn.Sequential(*layers), INFO) == []
+
+
+class PooledTextCNN(nn.Module):
+    """As most tutorials write it: max_pool1d over all words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vectors = nn.Embedding(12, 8)
+        self.convolutions = nn.ModuleList(nn.Conv1d(8, 4, size) for size in (2, 3))
+        self.output = nn.Linear(8, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        vectors = self.vectors(tokens).transpose(1, 2)
+        maps = [convolution(vectors).relu() for convolution in self.convolutions]
+        return self.output(torch.cat([F.max_pool1d(values, values.shape[2]).squeeze(2) for values in maps], 1))
+
+
+def test_maximum_over_time_may_be_written_as_pooling() -> None:
+    info = DataInfo(["neg", "pos"], vocabulary=[str(number) for number in range(10)])
+    assert get_task("imdb-textcnn").check_architecture(PooledTextCNN(), info) == []
+
+
 def test_counting_leaves_the_network_as_it_was() -> None:
     network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10)).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -27,6 +27,8 @@ from decathlon.models.whitening import whiten
 from decathlon.tasks.base import get_task
 from decathlon.tasks.recipe import Optimizer, from_dict
 from decathlon.training.optim import VECTOR_LR_SCALE, Muon, make_optimizers, orthogonal, set_lr, update_ema
+from decathlon.training.stages import falls_behind
+from decathlon.training.trials import ReferenceTrial
 
 
 def test_warp_of_nothing_changes_nothing() -> None:
@@ -351,3 +353,11 @@ def test_a_plot_that_fails_takes_nothing_with_it(decathlon: Command, monkeypatch
     assert "no paper" in answer.err
     assert Path("run/summary.json").exists()
     assert Path("run/report.html").exists()
+
+
+def test_worse_than_an_untrained_reference_is_behind() -> None:
+    """As an encoder that says nothing, where the forest does well on the codes of an untrained one."""
+    curve = [{"loss": loss, "value": value} for loss, value in ((0.4, 0.81), (0.2, 0.83))]
+    expected = ReferenceTrial("", 0, 0.0, 0, [], 0, 0, 0, 0.80, curve)
+    assert falls_behind([{"loss": 0.2, "value": 0.09}], expected)
+    assert not falls_behind([{"loss": 0.2, "value": 0.80}], expected)

@@ -25,7 +25,7 @@ KINDS = {
     "max": "maximum",
     "amax": "maximum",
     "adaptive_max_pool1d": "maximum",
-    "adaptive_max_pool2d": "maximum",
+    "adaptive_max_pool2d": "max pooling",
     "add": "addition",
     "add_": "addition",
     "cat": "concatenation",

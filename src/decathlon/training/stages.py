@@ -320,8 +320,10 @@ def describe_slowness(candidate: Candidate, expected: ReferenceTrial) -> str:
 
 
 def falls_behind(curve: list[dict[str, float]], expected: ReferenceTrial) -> bool:
-    """Whether a curve has less than `LEARN_FRACTION` of the reference's gain."""
+    """Whether a curve has less than `LEARN_FRACTION` of the reference's gain, or is below the untrained reference."""
     best, goal = (max(point["value"] for point in points) for points in (curve, expected.curve))
+    if best < expected.untrained - SMALL_GAIN:  # a forest on the codes of an untrained encoder is good already
+        return True
     if goal - expected.untrained > SMALL_GAIN:
         return best < expected.untrained + LEARN_FRACTION * (goal - expected.untrained)
     fall = expected.curve[0]["loss"] - expected.curve[-1]["loss"]
