@@ -1,4 +1,4 @@
-"""The recipes on real IMDB. Needs aclImdb in the folder that DECATHLON_DATA names."""
+"""imdb-textcnn on real IMDB, an epoch of it: tests/real measures the shipped weights."""
 
 from __future__ import annotations
 
