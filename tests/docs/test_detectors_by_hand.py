@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 
 import torch
-from conftest import ROOT
+from by_hand import number, read_rows
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,25 +13,6 @@ from decathlon.data.base import DataInfo
 from decathlon.tasks.base import get_task
 
 CLASSES = [str(number) for number in range(20)]
-
-
-def read_rows(task_id: str) -> tuple[list[list[str]], list[str]]:
-    """The cells of the table's rows, and of the last, which sums them up."""
-    page = (ROOT / "docs" / "tasks" / f"{task_id}.md").read_text()
-    section = page[page.index("\n## By hand\n") :].split("\n## ")[1]
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:2] == "| "]
-    return table[2:-1], table[-1]
-
-
-def number(cell: str) -> int:
-    """The result of a cell such as `5·5·1·16 = 400`, once it is seen to be right; 0 for `–`."""
-    if cell == "–":
-        return 0
-    expression, _, result = cell.partition(" = ")
-    assert re.fullmatch(r"[\d·+() ]+", expression), cell
-    value = eval(expression.replace("·", "*"))
-    assert f"{value:,}" == result, cell
-    return value
 
 
 def build(task_id: str) -> nn.Module:
