@@ -162,10 +162,8 @@ def model(recipe: Recipe, info: DataInfo, train: Split | None = None, network: n
     """Token ids (N, length), padded with 0 -> logits (N, num_classes)."""
     if network is not None:
         return network
-    size = len(info.vocabulary) + 2  # with padding and the unknown word
-    network = TextCNN(
-        size, recipe.embedding_dim, recipe.kernel_sizes, recipe.filters, recipe.dropout, len(info.classes)
-    )
+    size, classes = len(info.vocabulary) + 2, len(info.classes)  # with padding and the unknown word
+    network = TextCNN(size, recipe.embedding_dim, recipe.kernel_sizes, recipe.filters, recipe.dropout, classes)
     if isinstance(train, Reviews) and recipe.embedding_epochs:
         network.vectors.weight.data.copy_(train.vectors)
     return network
