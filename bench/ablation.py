@@ -112,7 +112,7 @@ def train_and_measure(task_id: str, recipe: Any, data: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         final, state = fit(task, model, data, recipe, Path(folder), fabric)
         by_epoch = [line["validation"]["accuracy"] for line in run_folder.read_lines(Path(folder, "metrics.jsonl"))]
-    with torch.no_grad(), fabric.autocast():
+    with torch.no_grad():
         without_tta = classification.evaluate(final.eval(), data.validation)["accuracy"]
     return {
         "accuracy": by_epoch[-1],

@@ -184,3 +184,34 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
 def test_docstring_examples() -> None:
     assert doctest.testmod(api, verbose=False).failed == 0
     assert doctest.testmod(api).attempted > 5
+
+
+def test_resumed_run_keeps_its_options() -> None:
+    for options in ({"epochs": 3}, {"recipe": "fast"}, {"data": "sample"}, {"out": "elsewhere"}, {"until_bar": True}):
+        with pytest.raises(UsageError, match=f"{next(iter(options))} cannot be set with resume"):
+            decathlon.train("mnist-mlp", resume="runs/mnist-mlp/first", **options)  # type: ignore[arg-type]
+
+
+def test_data_as_train_reads_them(tmp_path: Path) -> None:
+    table = tmp_path / "tickets.csv"
+    table.write_text("review,mood\n" + "".join(f"words {n} and more,{'good' if n % 2 else 'bad'}\n" for n in range(60)))
+    data = decathlon.load_data("imdb-textcnn", data=table, text_column="review", label_column="mood", data_dir=tmp_path)
+    assert data.info.classes == ["bad", "good"]
+    with pytest.raises(UsageError, match="recipe of its own"):
+        decathlon.load_data("mnist-mlp", data="sample", recipe="best")
+
+
+def test_work_is_done_once_for_many_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call of `predict` would fit the forest, and read and hash the encoder, again."""
+    from decathlon.data import embeddings
+    from decathlon.evaluation import forests
+
+    for task, name, cached in (
+        ("mnist-autoencoder", digit_one(), forests._fit),
+        ("imdb-roberta", "A moving film .", embeddings._load_encoder),
+    ):
+        model = decathlon.load(task)
+        first = model.predict([name])[0].to_dict()
+        misses = cached.cache_info().misses
+        assert model.predict([name])[0].to_dict() == first
+        assert cached.cache_info().misses == misses

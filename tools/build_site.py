@@ -235,6 +235,8 @@ def replace_worker(site: Path) -> None:
 
 def main(out: Path) -> None:
     """Build both, and put them in the place of an older site only when all is done."""
+    if out.exists() and not (out / "index.html").is_file() and any(out.iterdir()):
+        raise SystemExit(f"{out} is no site: name another folder, for this one would be replaced")
     with tempfile.TemporaryDirectory() as work:
         new = Path(work, "new")
         for name, make, part in (("en", build_english, new), ("ru", build_russian, new / "ru")):

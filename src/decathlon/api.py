@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from decathlon.data.read_options import ReadOptions, join_path
-from decathlon.errors import UsageError, nearest
+from decathlon.errors import UsageError, nearest, require
 from decathlon.tasks.base import PRETRAINING, Task, base_recipe, choose_recipe, get_task, task_ids
 from decathlon.tasks.recipe import Recipe, from_dict
 
@@ -39,28 +39,45 @@ def tasks() -> list[str]:
     return task_ids()
 
 
-def load_data(task: str, *, data: str | Path = "official", data_dir: str | Path | None = None) -> Data:
-    """The data of a task, as its recipe reads them: to look at, or to train on in your own way.
+def load_data(
+    task: str,
+    *,
+    data: str | Path = "official",
+    recipe: Literal["fast", "best"] | None = None,
+    data_dir: str | Path | None = None,
+    text_column: str = "",
+    label_column: str = "",
+    mask_suffix: str = "",
+    transposed: bool = False,
+) -> Data:
+    """The data of a task, as `train` reads them: to look at, or to train on in your own way.
 
     Args:
         task: Its id; `tasks()` lists them.
         data: `official`, `sample` (made on the spot), or the path of your own data.
+        recipe: As in `train`: the image size, for one, is the recipe's.
         data_dir: Folder of the official data; default: `$DECATHLON_DATA`, else the user's cache folder.
+        text_column: As in `train`, like the following.
+        label_column: Column of the labels.
+        mask_suffix: Suffix of the masks' names.
+        transposed: Whether IDX images are stored column by column.
 
     Returns:
         The splits `train`, `validation` and `test`, each with `inputs` and `targets` (N, …); `sizes`; and `info`, with
         the `classes`. Images are uint8 (N, C, H, W); a detector's splits give image and boxes by `example(index)`.
 
     Raises:
-        UsageError: There is no such task.
+        UsageError: There is no such task or recipe, or an option does not apply to these data.
         FileNotFoundError, ConnectionError: The data are missing and could not be downloaded.
         ValueError: They are damaged.
     """
     from decathlon.data.base import parse_source
 
     module = get_task(task)
-    source = parse_source(str(data), None if data_dir is None else str(data_dir))
-    return module.load(source, base_recipe(module, str(data)))
+    name = choose_recipe(module, str(data), recipe)
+    path = join_path(str(data), ReadOptions(text_column, label_column, mask_suffix, transposed), module.SPEC.dataset)
+    source = parse_source(path, None if data_dir is None else str(data_dir))
+    return module.load(source, base_recipe(module, str(data), name))
 
 
 @dataclass(frozen=True)
@@ -142,6 +159,8 @@ def train(
     """
     from decathlon.training.runner import RunOptions
 
+    if resume is not None and (given := [*fields, *(["recipe"] if recipe else [])]):
+        raise UsageError(f"a resumed run keeps its recipe and options: {given[0]} cannot be set with resume")
     module = get_task(task)
     name = choose_recipe(module, str(data), recipe)
     options = RunOptions(
@@ -197,7 +216,7 @@ def open_run(folder: str | Path) -> Run:
     from decathlon.runs import validate
     from decathlon.runs.folder import read_lines
 
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     summary = validate.summary(folder / "summary.json", ("metrics",)).to_dict()
     history = read_lines(folder / "metrics.jsonl")
     return Run(summary["task"], folder, summary["value"], summary["metrics"], history, summary)
@@ -239,6 +258,7 @@ class Model:
             One prediction for each input: `Classification`, `TextClassification`, `Segmentation` or `Detections`.
 
         Raises:
+            UsageError: There is no such device.
             FileNotFoundError, ValueError: An input cannot be read. `predict_each` continues with the others.
         """
         predictions = self.predict_each(inputs, device=device, batch_size=batch_size)
@@ -257,9 +277,10 @@ class Model:
             raise TypeError("predict takes a list of inputs: put the one input into a list")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        if self.source.suffix != ".onnx":
-            name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-            self.network.to(name)
+        if self.source.suffix == ".onnx":
+            require("device", device in ("auto", "cpu"), "auto or cpu: an ONNX file runs on the CPU here")
+        else:
+            self.network.to(find_device(device))
         with torch.inference_mode():
             return list(get_task(self.task).predict(self.network, inputs, self.recipe, self.info, batch_size))
 
@@ -287,11 +308,24 @@ class Model:
         from decathlon.onnx.export import export
 
         self._require_run("export")
-        return export(self.source, Path(path), [])
+        return export(self.source, Path(path).expanduser(), [])
 
     def _require_run(self, method: str) -> None:
         if self.source.suffix == ".onnx":
             raise ValueError(f"{self.source} is an ONNX file: {method} takes a run")
+
+
+def find_device(name: str) -> str:
+    """The device of this name, with `auto` a GPU where there is one. Raises UsageError where there is none such."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UsageError(f"device {name!r}: there is none such here; give auto, cpu, cuda or cuda:N") from None
+    return name
 
 
 def load(source: str | Path | Run, task: str | None = None) -> Model:
@@ -308,7 +342,7 @@ def load(source: str | Path | Run, task: str | None = None) -> Model:
     """
     if isinstance(source, Run):
         source = source.folder
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.suffix == ".onnx" and path.is_file():
         from decathlon.onnx.session import open_file
 

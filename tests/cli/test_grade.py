@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,16 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from torch import nn
 
+from decathlon.data.base import parse_source
 from decathlon.evaluation.examples import match, record_classes, recording
 from decathlon.evaluation.layers import LayerRecorder, find_layers
+from decathlon.reporting import grade
 from decathlon.reporting.starter import STARTERS
+from decathlon.runs import validate
 from decathlon.tasks.base import get_task, task_ids
 from decathlon.training import gradients, trials
+from decathlon.training.distributed import launch_fabric
+from decathlon.training.loop import Interrupted
 from decathlon.training.stages import describe_violation
 
 HEAD = """
@@ -493,3 +499,44 @@ def test_calibration_and_matching() -> None:
     detection = {"boxes": boxes, "labels": torch.tensor([1, 1, 2]), "scores": torch.tensor([0.5, 0.9, 0.8])}
     target = {"boxes": boxes[:1], "labels": torch.tensor([1])}
     assert match(detection, target).tolist() == [False, True, False], "an object is found once, by the best score"
+
+
+def test_messages_name_no_folder_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training on a small part happens in a temporary folder: nobody can continue there."""
+
+    def interrupt(*args: object) -> None:
+        raise Interrupted("interrupted at step 3; continue: --resume /tmp/decathlon-x")
+
+    monkeypatch.setattr(trials, "fit", interrupt)
+    task = get_task("mnist-mlp")
+    recipe = task.sample_recipe()
+    data = task.load(parse_source("sample"), recipe)
+    with pytest.raises(Interrupted, match=r"^interrupted at step 3$"):
+        trials.learn_part(task, nn.Linear(1, 1), data, recipe, launch_fabric("32-true"), 8, 8, 4)
+
+
+def test_reference_of_other_data_is_not_mixed_in(decathlon: Command, tmp_path: Path) -> None:
+    """The published mean and the disagreements are of one copy of the data: on another they would say nothing."""
+    runs = [tmp_path / "run0", tmp_path / "run1"]
+    for seed, run in enumerate(runs):
+        options = ("--data", "sample", "--epochs", "1", "--seed", str(seed), "--out", run)
+        assert decathlon("train", "mnist-mlp", *options).status == 0
+    summaries = [replace(validate.summary(runs[0] / "summary.json"), folder=str(runs[0]))]
+    card = {"data": "mnist", "published": {"mean": 0.99, "deviation": 0.01, "n": 3}}
+    (runs[1] / "card.json").write_text(json.dumps(card))
+    rows = grade.compare_sides(summaries, runs[1], None, tmp_path, launch_fabric("32-true"))["rows"]
+    assert rows[1]["value"] != 0.99, "published on mnist, measured here on mnist-sample"
+    (runs[1] / "card.json").write_text(json.dumps(card | {"data": "mnist-sample"}))
+    rows = grade.compare_sides(summaries, runs[1], None, tmp_path, launch_fabric("32-true"))["rows"]
+    assert (rows[1]["value"], rows[1]["of"]) == (0.99, "3 seeds")
+    measured = grade.measure_side
+
+    def other_data(name: str, *args: Any) -> grade.Side:
+        side = measured(name, *args)
+        return side if name == "yours" else replace(side, data=replace(side.data, name="own:digits"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grade, "measure_side", other_data)
+        result = grade.compare_sides(summaries, runs[1], None, tmp_path, launch_fabric("32-true"))
+    assert result["disagreements"] is None
+    assert "not measured on the same data: yours mnist-sample, it own:digits" in result["note"]

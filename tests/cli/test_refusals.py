@@ -329,3 +329,40 @@ def test_a_chunk_that_says_it_is_huge_takes_no_memory(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with hostile.limited(len(content)), contextlib.suppress(ValueError):
         images.open_image(str(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["predict", "mnist-mlp", "a.png", "--save", "masks"], "--save is for masks and boxes"),
+        (["predict", "mnist-mlp", "a.png", "--text-column", "review"], "--text-column does not apply to this task"),
+        (["predict", "mnist-mlp", "a.png", "--device", "gpu"], "device 'gpu': there is none such here"),
+        (["predict", "mnist-mlp", "a.png", "--device", "cuda:7"], "device 'cuda:7': there is none such here"),
+        (["grade", "net.py", "--quick", "--seeds", "2"], "which --quick leaves out"),
+        (["inspect", "photos", "--transposed"], "--transposed does not apply"),
+    ],
+)
+def test_options_that_would_do_nothing(args: list[str], words: str, decathlon: Command) -> None:
+    Path("net.py").write_text('TASK = "mnist-mlp"\n')
+    for number, label in enumerate(("cat", "dog") * 3):
+        path = Path("photos", label, f"{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (number * 40, 0, 0)).save(path)
+    Image.fromarray(np.eye(28, dtype=np.uint8) * 255).save("a.png")
+    answer = decathlon(*args)
+    assert words in answer.error
+    assert answer.status == 2
+
+
+def test_of_an_option_given_twice_the_last_value_counts(decathlon: Command) -> None:
+    """A wrapper script may add one: the recipe must be that of the data that are trained on."""
+    args = ["train", "mnist-mlp", "--data", "nowhere", "--data", "sample", "--dry-run", "--json"]
+    assert json.loads(decathlon(*args).out)["recipe"] == "sample"
+
+
+def test_attempts_beside_other_folders(decathlon: Command) -> None:
+    for name in ("20260101-120000", "backup", "20260101-120000-old"):
+        Path("runs/mnist-mlp/attempts", name).mkdir(parents=True)
+        Path("runs/mnist-mlp/attempts", name, "net.py").write_text("")
+    (row,) = json.loads(decathlon("attempts", "mnist-mlp", "--json").out)
+    assert row["folder"].endswith("20260101-120000")

@@ -16,7 +16,7 @@ from conftest import Command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decathlon.data import imdb
+from decathlon.data import imdb, soft_labels
 from decathlon.data.base import EpochShard, parse_source
 from decathlon.data.io import download, text_tables
 from decathlon.data.read_options import ReadOptions
@@ -375,3 +375,22 @@ def test_official_is_unpacked_once_and_safely(
     assert answer.status == 1
     assert "outside" in answer.error
     assert not (tmp_path / "outside.txt").exists()
+
+
+def test_any_text_is_a_review() -> None:
+    """160 Cyrillic letters are too long for a file's name, and only a line feed ends a line."""
+    assert text_tables.read_reviews("ы" * 160) == ["ы" * 160]
+    assert text_tables.read_reviews("a\0b") == ["a\0b"]
+    Path("lines.txt").write_bytes("one\u2028still one\r\ntwo\n".encode())
+    assert text_tables.read_reviews("lines.txt") == ["one\u2028still one", "two"]
+
+
+def test_counting_trains_nothing(decathlon: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, folder in enumerate(["train/pos", "train/neg", "train/unsup", "test/pos", "test/neg"]):
+        (tmp_path / "aclImdb" / folder).mkdir(parents=True)
+        for review in range(30):
+            (tmp_path / "aclImdb" / folder / f"{review}_7.txt").write_text(f"a film {number} {review}")
+    monkeypatch.setattr(words, "tokenize", None)
+    monkeypatch.setattr(soft_labels, "label_cached", None)
+    (row,) = json.loads(decathlon("data", "imdb", "--data-dir", tmp_path, "--json").out)
+    assert row["contents"] == "55 train, 5 validation, 60 test, 30 unlabelled"

@@ -152,7 +152,7 @@ def test_a_network_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return load_run(folder)
 
     monkeypatch.setattr(models, "load_run", load)
-    models.unload_all()
+    models._networks.clear()
     threads = [threading.Thread(target=models.get_network, args=("mnist-mlp",)) for _ in range(8)]
     for thread in threads:
         thread.start()

@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import save_file
 from test_detection import drawn, same, shapes  # noqa: F401
 from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from decathlon.data import pretrained, voc
 from decathlon.data.base import DataInfo, EpochShard
 from decathlon.data.transforms import detection as transforms
 from decathlon.errors import UsageError
-from decathlon.models.timm_backbone import derived_anchors
+from decathlon.models.timm_backbone import TimmBackbone, derived_anchors
 from decathlon.tasks.base import get_task
 
 TASKS = ("voc-faster-rcnn", "voc-retinanet")
@@ -204,3 +205,11 @@ def test_repeat_factors_by_hand(shapes: voc.DetectionSplit) -> None:  # noqa: F8
         for batch, part in zip(again, half, strict=True)
         for a, b in zip(batch[0][1::2], part[0], strict=True)
     )
+
+
+def test_stages_are_counted_from_the_last_of_the_pyramid() -> None:
+    """A pyramid that ends at stride 16 cuts the backbone's last stage off: it must not count as trained."""
+    for layers, trained in ((0, set()), (1, {"layer3"}), (2, {"layer2", "layer3"})):
+        body = TimmBackbone("resnet18", (4, 8, 16), 32, "batch", layers, LastLevelMaxPool()).body
+        named = {name for name, parameter in body.named_parameters() if parameter.requires_grad}
+        assert {name.partition(".")[0] for name in named} == trained

@@ -11,7 +11,7 @@ from conftest import Command
 
 from decathlon.cli.flags import split_flags
 from decathlon.errors import UsageError
-from decathlon.reporting.compare import best_until, distinct_names, findings, group_runs
+from decathlon.reporting.compare import best_until, distinct_names, findings, group_runs, train_side
 
 
 def points(*values: float, seconds: float = 10.0) -> list[dict[str, float]]:
@@ -148,3 +148,13 @@ def test_two_runs_of_one_task_are_distinct_names() -> None:
     assert distinct_names(rows) == ["a", "b"]
     assert distinct_names([rows[0], rows[1] | {"folder": "old/a"}]) == ["runs/a", "old/a"]
     assert distinct_names([rows[0], rows[1] | {"task": "mnist-cnn"}]) == ["mnist-mlp", "mnist-cnn"]
+
+
+def test_reused_run_must_have_the_same_options(tmp_path: Path) -> None:
+    folder = tmp_path / "mnist-mlp-1"
+    folder.mkdir()
+    (folder / "summary.json").write_text("{}")
+    (tmp_path / "mnist-mlp-1.options.json").write_text('{"options": ["--epochs", "3"]}')
+    assert train_side("mnist-mlp", ["--epochs", "3"], folder, None) == folder
+    with pytest.raises(UsageError, match="was trained with --epochs 3, not with --epochs 10: choose another --out"):
+        train_side("mnist-mlp", ["--epochs", "10"], folder, None)

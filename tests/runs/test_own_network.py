@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Command
 from inputs import digit
+from PIL import Image
 
 MLP = """
 from __future__ import annotations
@@ -140,3 +143,31 @@ def test_a_wrong_network_is_reported_before_training(
     for word in words:
         assert word in answer.error
     assert not Path("run").exists()
+
+
+def test_paths_may_begin_at_home(decathlon: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves `~` in `--data=~/pets`: everything but the last step of a long training would find the data."""
+    home = tmp_path / "home"
+    pixels = np.random.default_rng(0)
+    for split, label in itertools.product(("train", "test"), ("cat", "dog")):
+        (home / "pets" / split / label).mkdir(parents=True)
+        for number in range(6):
+            image = Image.fromarray(pixels.integers(0, 255, (32, 32, 3), np.uint8))
+            image.save(home / "pets" / split / label / f"{number}.png")
+    (home / "net.py").write_text(MLP.replace("784", "3072").replace("nn.Linear(100, 10)", "nn.Linear(100, 2)"))
+    monkeypatch.setenv("HOME", str(home))
+    options = ("--data=~/pets", "--out=~/run", "--epochs", "1", "--low-res-epochs", "0", "--model=~/net.py:good")
+    assert decathlon("train", "cifar10-skip", *options).status == 0
+    assert (home / "run" / "summary.json").is_file()
+    config = json.loads((home / "run" / "config.json").read_text())
+    assert config["options"]["data"] == str(home / "pets")
+    assert decathlon("evaluate", str(home / "run")).status == 0
+
+
+def test_file_that_imports_its_neighbour(decathlon: Command, tmp_path: Path) -> None:
+    Path("blocks.py").write_text("from torch import nn\n")
+    Path("net.py").write_text("from blocks import nn\n\ndef net(): return nn.Linear(1, 1)\n")
+    error = decathlon("train", "mnist-mlp", "--data", "sample", "--model", "net.py:net").error
+    assert "No module named 'blocks': it lies beside net.py" in error
+    Path("net.py").write_text("import sys\nsys.exit('no')\n")
+    assert "SystemExit: no" in decathlon("train", "mnist-mlp", "--data", "sample", "--model", "net.py:net").error

@@ -447,7 +447,7 @@ def folders() -> dict[str, Folder]:
             pets_files,
             {"annotations/trainval.txt": spoiled.text_of("a_1 1 1 1\na_2 1 1 1\na_3 1 1 1\n")},
             lambda f: pets.decode_pairs(pets.list_pairs(f), 16),
-            lambda parsed: parsed["photos"].shape == (len(parsed["places"]), 3, 16, 16),
+            lambda parsed: parsed["images"].shape == (len(parsed["slices"]), 3, 16, 16),
         ),
         "voc": Folder(
             voc_files,

@@ -121,13 +121,17 @@ def check_task(task_id: str, tasks: list[str]) -> None:
 
 
 def peek_option(args: list[str], flag: str) -> str:
-    """Read the value of an option before the others are parsed: the recipe whose fields they are depends on it."""
+    """Read the value of an option before the others are parsed: the recipe whose fields they are depends on it.
+
+    Of an option that is given twice the last value counts, as everywhere.
+    """
+    value = ""
     for index, word in enumerate(args):
         if word == flag and index + 1 < len(args):
-            return args[index + 1]
-        if word.startswith(f"{flag}="):
-            return word.partition("=")[2]
-    return ""
+            value = args[index + 1]
+        elif word.startswith(f"{flag}="):
+            value = word.partition("=")[2]
+    return value
 
 
 def split_flags(args: list[str], names: tuple[str, ...]) -> tuple[list[str], list[str]]:

@@ -61,6 +61,8 @@ def grade_command(args: list[str]) -> int:
     parsed: Any = parse(dataclasses.make_dataclass("Grade", _fields(recipe), frozen=True), rest, f"grade {file}")
     options: Grade = parsed.options
     require("--seeds", options.seeds >= 1, "at least 1")
+    if options.quick and (options.seeds > 1 or options.reference):
+        raise UsageError("--seeds and --reference are for the whole training, which --quick leaves out")
     from decathlon.reporting.grade import grade
     from decathlon.runs.records import RunOptions
 

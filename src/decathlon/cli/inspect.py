@@ -9,7 +9,7 @@ from pathlib import Path
 from decathlon.cli.flags import check_task, parse
 from decathlon.cli.options import Inspect
 from decathlon.cli.terminal import print_output, print_table, print_text
-from decathlon.data.read_options import ReadOptions
+from decathlon.data.read_options import ReadOptions, join_path
 from decathlon.errors import UsageError
 from decathlon.tasks.base import get_task, task_ids
 
@@ -29,6 +29,7 @@ def inspect_command(args: list[str]) -> int:
     reading = ReadOptions(options.text_column, options.label_column, options.mask_suffix, options.transposed)
     source = dataclasses.replace(parse_source(options.path, options.data_dir), options=reading)
     inspection = inspect(source, get_task(options.task).SPEC.dataset if options.task else None)
+    join_path(options.path, reading, inspection.dataset)  # refuses options that do not apply to it
     fitting = [name for name in task_ids() if get_task(name).SPEC.dataset == inspection.dataset]
     tasks = [options.task] if options.task else fitting
     flags = "".join(

@@ -168,6 +168,11 @@ def predict_command(args: list[str]) -> int:
         raise UsageError(f"decathlon predict {task_id} needs at least one input")
     if options.onnx and options.run:
         raise UsageError("--run and --onnx: give one of them")
+    dataset = get_task(task_id).SPEC.dataset
+    if options.save and dataset not in ("pets", "voc"):
+        raise UsageError("--save is for masks and boxes: this task's predictions are printed, with --json for programs")
+    if options.text_column != "text" and dataset != "imdb":
+        raise UsageError("--text-column does not apply to this task: it is for tables of texts")
     model, description = load_model(task_id, options)
     inputs, errors = read_inputs(task_id, options.inputs, options.text_column)
     rows = list[dict[str, Any]]()
@@ -356,14 +361,16 @@ def data_command(args: list[str]) -> int:
     for name in options.names:
         if name not in first_task:
             raise UsageError(f"unknown data set {name!r}{nearest(name, first_task)}")
+    from decathlon.data import imdb
     from decathlon.data.base import parse_source
 
     source = parse_source("official", options.data_dir, options.download)
     rows = []
     for name in options.names or list(first_task)[::-1]:
-        try:
-            data = first_task[name].load(source, first_task[name].recipe())
-            sizes = ", ".join(f"{number:,} {split}" for split, number in data.sizes.items())
+        task = first_task[name]
+        try:  # to load IMDB as a task does, embeddings and teachers would be trained first
+            counts = imdb.count_examples(source) if name == "imdb" else task.load(source, task.recipe()).sizes
+            sizes = ", ".join(f"{number:,} {split}" for split, number in counts.items())
             rows.append({"data": name, "available": True, "folder": str(source.folder), "contents": sizes})
         except (OSError, ValueError) as error:
             rows.append({"data": name, "available": False, "folder": str(source.folder), "contents": str(error)})

@@ -35,14 +35,18 @@ class Source:
     options: ReadOptions = field(default_factory=ReadOptions)
 
 
+def cache_folder() -> Path:
+    """Where this package keeps files for this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "decathlon"
+
+
 def parse_source(data: str = "official", data_dir: str | None = None, download: bool = True) -> Source:
     """Read `--data` and `--data-dir`.
 
     Raises:
         FileNotFoundError: `data` is neither `official` nor `sample` nor a path that exists.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(data_dir or os.environ.get("DECATHLON_DATA") or cache / "decathlon").expanduser()
+    folder = Path(data_dir or os.environ.get("DECATHLON_DATA") or cache_folder()).expanduser()
     if data == "official" or data == "sample":
         return Source("official" if data == "official" else "sample", None, folder, download)
     path, options = split_path(data)

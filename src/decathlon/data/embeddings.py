@@ -9,12 +9,12 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from safetensors import safe_open
@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from decathlon.data.io import atomic, cache, files
+from decathlon.data.io.console import CONSOLE
 from decathlon.data.transforms import tokens
 from decathlon.data.transforms.words import head_and_tail
 from decathlon.messages import printable
@@ -87,6 +88,19 @@ def load_encoder(name: str, max_length: int, layers: tuple[int, ...], pooling: s
         ValueError: It is no RoBERTa, lacks a file or weights, is damaged, or has fewer layers.
     """
     folder = find_encoder(name, download)
+    stamps = tuple(files.file_stamp((folder / file).stat()) for file in ENCODER_FILES)
+    return _load_encoder(name, folder, stamps, max_length, layers, pooling)
+
+
+@lru_cache(maxsize=1)  # every call of `predict` needs it
+def _load_encoder(
+    name: str,
+    folder: Path,
+    stamps: tuple[tuple[int, int, int], ...],
+    max_length: int,
+    layers: tuple[int, ...],
+    pooling: str,
+) -> Encoder:
     kind = files.read_json(folder / "config.json").get("model_type")
     if kind != "roberta":
         raise ValueError(f"the encoder {name} is no RoBERTa: its config.json says {kind!r}")
@@ -300,7 +314,7 @@ def embed_cached(
     name = cache.make_key(CACHE_VERSION, encoder.digest, encoder.max_length, encoder.layers, encoder.pooling, *key)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     embeddings, seconds = np.zeros((len(texts), encoder.embedding_dim), np.float16), 0.0
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=CONSOLE, transient=True) as bar:
         row = bar.add_task(
             f"{escape(printable(encoder.name))} embeds {len(texts):,} {title}", total=sum(len(text) for text in texts)
         )

@@ -27,7 +27,7 @@ from decathlon.data.divide import (
     warn_contradictions,
 )
 from decathlon.data.io import archives, atomic, files, text_tables
-from decathlon.data.io.download import fetch, md5
+from decathlon.data.io.download import fetch, require_checksum
 from decathlon.data.io.listing import (
     choose_splits,
     clean_name,
@@ -99,6 +99,15 @@ def load(source: Source) -> Texts:
     return texts if whole else Texts(**{**vars(texts), "name": f"imdb-{len(texts.train) + len(texts.test)}"})
 
 
+def count_examples(source: Source) -> dict[str, int]:
+    """Examples of each split, without what a task makes of them. Raises as `load`."""
+    texts = load(source)
+    numbers = Split(torch.arange(len(texts.train)), torch.tensor(texts.train_labels))
+    train, validation = divide_training(texts, numbers, source)
+    sizes = {"train": len(train), "validation": len(validation), "test": len(texts.test)}
+    return sizes | ({"unlabelled": len(texts.unlabelled)} if texts.unlabelled else {})
+
+
 def find_official(source: Source) -> Path:
     """The folder aclImdb, downloaded and unpacked where it is missing."""
     folder = source.folder / "aclImdb"
@@ -107,8 +116,7 @@ def find_official(source: Source) -> Path:
     if not source.download:
         raise FileNotFoundError(f"IMDB is not in {folder}")
     archive = source.folder / URL.rpartition("/")[2]
-    if archive.exists() and md5(archive) != MD5:
-        raise ValueError(f"{archive} is damaged or cut short: its checksum is wrong; delete it and run again")
+    require_checksum(archive, MD5)
     if not archive.exists():
         try:
             fetch([URL], archive, MD5)

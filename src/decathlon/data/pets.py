@@ -25,7 +25,7 @@ from torch import Tensor
 from decathlon.data.base import Data, DataInfo, Source, Split
 from decathlon.data.divide import Contents, split_three_ways
 from decathlon.data.io import archives, atomic, cache, files
-from decathlon.data.io.download import fetch, md5
+from decathlon.data.io.download import fetch, require_checksum
 from decathlon.data.io.images import (
     DECODING_THREADS,
     ImageRemarks,
@@ -39,8 +39,8 @@ from decathlon.data.io.own_masks import compare_foregrounds, list_own_masks, nam
 from decathlon.data.synthetic import pets
 from decathlon.messages import say, warn
 
-VERSION = "1"  # of what the cache holds: raise it when reading changes
-OWN_VERSION = "own-1"  # the same of a user's own
+VERSION = "2"  # of what the cache holds: raise it when reading changes
+OWN_VERSION = "own-2"  # the same of a user's own
 URL = "https://www.robots.ox.ac.uk/~vgg/data/pets/data/"
 ARCHIVES = {"images": "5c4f3ee8e5d25df40f4fd59a7f44e54c", "annotations": "95a8c909bbe2e81eed6a22bccdf3f68f"}
 COUNTS = {"train": 3680, "test": 3669}
@@ -54,23 +54,23 @@ class SegmentationSplit(Split):
 
     Attributes:
         packed: The trimaps of all images at their own size, each compressed, one after the other: uint8 (bytes,).
-        places: From where to where in `packed` each image's trimap lies, and its height and width: int64 (N, 4).
+        slices: From where to where in `packed` each image's trimap lies, and its height and width: int64 (N, 4).
     """
 
     packed: np.ndarray
-    places: Tensor
+    slices: Tensor
 
     def __getitem__(self, index: Any) -> SegmentationSplit:
-        return replace(self, inputs=self.inputs[index], targets=self.targets[index], places=self.places[index])
+        return replace(self, inputs=self.inputs[index], targets=self.targets[index], slices=self.slices[index])
 
     def to(self, device: torch.device | str) -> SegmentationSplit:
         """The same images on this device; the trimaps stay packed where they are."""
-        inputs, targets, places = (part.to(device) for part in (self.inputs, self.targets, self.places))
-        return replace(self, inputs=inputs, targets=targets, places=places)
+        inputs, targets, slices = (part.to(device) for part in (self.inputs, self.targets, self.slices))
+        return replace(self, inputs=inputs, targets=targets, slices=slices)
 
     def trimap(self, number: int) -> Tensor:
         """The truth of one image at its own size: uint8 (H, W) of 1 pet, 2 background, 3 boundary."""
-        start, end, height, width = self.places[number].tolist()
+        start, end, height, width = self.slices[number].tolist()
         values = zlib.decompress(self.packed[start:end].tobytes())
         return torch.frombuffer(bytearray(values), dtype=torch.uint8).view(height, width)
 
@@ -112,10 +112,10 @@ def load(source: Source, size: int) -> Data:
     path = source.folder / "cache" / f"pets-{VERSION}-{size}-{key.hexdigest()[:16]}.npz"
     arrays = cache.load_or_make(path, lambda: decode_pairs(pairs, size, folder if own else None), keep_warnings=own)
     whole = SegmentationSplit(
-        torch.from_numpy(arrays["photos"]),
+        torch.from_numpy(arrays["images"]),
         torch.from_numpy(arrays["masks"]),
         arrays["packed"],
-        torch.from_numpy(arrays["places"]),
+        torch.from_numpy(arrays["slices"]),
     )
     numbers = {side: [number for number, pair in enumerate(pairs) if pair.side == side] for side in SPLITS}
     numbers = {side: chosen for side, chosen in numbers.items() if chosen}
@@ -141,8 +141,7 @@ def find_official(source: Source) -> Path:
         archive = folder / f"{name}.tar.gz"
         if not archive.exists() and not source.download:
             raise FileNotFoundError(f"Oxford-IIIT Pet is not in {source.folder}: neither {folder / name} nor {archive}")
-        if archive.exists() and md5(archive) != checksum:
-            raise ValueError(f"{archive} is damaged or cut short: its checksum is wrong; delete it and run again")
+        require_checksum(archive, checksum)
         try:
             unpack(archive if archive.exists() else fetch([URL + archive.name], archive, checksum), folder / name)
         except ConnectionError as error:
@@ -225,17 +224,18 @@ def decode_pairs(pairs: list[Pair], size: int, own: Path | None = None) -> dict[
         own: The user's folder, where they are his own: then copies of images can be found, and colours are compared.
 
     Returns:
-        photos, masks, packed and places, as `SegmentationSplit` has them; of a user's own `digests`, too.
+        images, masks, packed and slices, as `SegmentationSplit` has them; of a user's own `digests`, too.
 
     Raises:
         ValueError: Files cannot be read, or masks do not fit their images: names ten of them.
     """
-    from rich.console import Console
     from rich.progress import track
+
+    from decathlon.data.io.console import CONSOLE
 
     count, errors, remarks = len(pairs), list[Exception](), ImageRemarks()
     images, masks = (np.empty((count, channels, size, size), np.uint8) for channels in (3, 1))
-    places, packed, start, turned = np.empty((count, 4), np.int64), list[bytes](), 0, 0
+    slices, packed, start, turned = np.empty((count, 4), np.int64), list[bytes](), 0, 0
     digests, foregrounds = list[str](), dict[str, list[str]]()
 
     def read(pair: Pair) -> Prepared | Exception:
@@ -246,21 +246,21 @@ def decode_pairs(pairs: list[Pair], size: int, own: Path | None = None) -> dict[
 
     with ThreadPoolExecutor(DECODING_THREADS) as pool:
         what = f"reading {count:,} images and masks (once; cached)"
-        rows = track(pool.map(read, pairs), what, total=count, console=Console(stderr=True), transient=True)
+        rows = track(pool.map(read, pairs), what, total=count, console=CONSOLE, transient=True)
         for number, row in enumerate(rows):
             if isinstance(row, Exception):
                 errors.append(row)
                 continue
             images[number], masks[number] = row.pixels, row.mask
             packed.append(row.trimap)
-            places[number] = start, start + len(row.trimap), *row.shape
+            slices[number] = start, start + len(row.trimap), *row.shape
             start, turned = start + len(row.trimap), turned + row.turned
             digests.append(row.digest)
             foregrounds.setdefault(row.foreground, []).append("/".join(pairs[number].mask.parts[-2:]))
     raise_errors(errors, own or pairs[0].image.parents[1])
     if turned:
         warn(f"{turned:,} masks turned as their images' EXIF data say: they fitted the image as stored, not upright")
-    arrays: dict[str, np.ndarray] = {"photos": images, "masks": masks, "places": places}
+    arrays: dict[str, np.ndarray] = {"images": images, "masks": masks, "slices": slices}
     arrays["packed"] = np.frombuffer(b"".join(packed), np.uint8)
     if own is not None:
         compare_foregrounds(foregrounds, own)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from decathlon.data import cifar10, imdb, mnist
+from decathlon.data import cifar10, mnist
 from decathlon.data.io import files, yolo
 from decathlon.data.io.images import IMAGE_SUFFIXES
-from decathlon.data.io.listing import find_folder, find_splits, has_suffix, list_folder, walk
+from decathlon.data.io.listing import find_folder, find_splits, has_suffix, walk
 from decathlon.data.io.own_masks import IMAGE_FOLDERS, MASK_FOLDERS
 from decathlon.data.io.text_tables import TABLE_SUFFIXES
 from decathlon.data.read_options import ReadOptions
@@ -70,8 +70,3 @@ def _has_masks(path: Path) -> bool:
         if find_folder(folder, *MASK_FOLDERS) and find_folder(folder, *IMAGE_FOLDERS):
             return True
     return False
-
-
-def is_text_tree(path: Path) -> bool:
-    """Whether a folder holds texts and not tables of them."""
-    return path.is_dir() and bool(list_folder(path)[1]) and not imdb.has_tables(path)

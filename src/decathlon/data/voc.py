@@ -20,7 +20,7 @@ from decathlon.data.divide import Contents, split_three_ways
 from decathlon.data.io import atomic, decoded_images, own_boxes
 from decathlon.data.io.archives import unpack
 from decathlon.data.io.decoded_images import DecodedImages
-from decathlon.data.io.download import fetch, md5
+from decathlon.data.io.download import fetch, require_checksum
 from decathlon.data.io.own_boxes import find_boxes, list_voc
 from decathlon.data.io.voc_coco import Annotation, read_image_set, read_xml
 from decathlon.data.synthetic import scenes
@@ -166,8 +166,7 @@ def find_official(source: Source) -> Path:
         raise FileNotFoundError(f"PASCAL VOC is not in {source.folder}: it has no VOCdevkit/VOC2007")
     paths = {source.folder / name: checksum for name, checksum in ARCHIVES.items()}
     for path, checksum in paths.items():
-        if path.exists() and md5(path) != checksum:
-            raise ValueError(f"{path} is damaged or cut short: its checksum is wrong; delete it and run again")
+        require_checksum(path, checksum)
     try:
         archives = [path if path.exists() else fetch([URL + path.name], path, paths[path]) for path in paths]
     except ConnectionError as error:

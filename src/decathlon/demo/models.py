@@ -103,11 +103,6 @@ def warm_up(network: Network) -> None:
         _ = network.encoder
 
 
-def unload_all() -> None:
-    """Unload all networks."""
-    _networks.clear()
-
-
 def read_card(task_id: str, folder: Path | None = None) -> dict[str, Any]:
     """The card of the weights that ship, or else the run's summary.
 

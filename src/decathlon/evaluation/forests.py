@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +46,21 @@ def predict(
         return torch.from_numpy(np.asarray(predict_proba(codes)))
 
     return classification.predict_by(predict_probabilities, inputs, prepare_digit, classes, batch_size)
+
+
+def fit(codes: np.ndarray, labels: np.ndarray, n_trees: int, seed: int) -> RandomForestClassifier:
+    """A random forest (Breiman 2001) on codes (N, latent_dim) and their labels (N,); the last ones are remembered."""
+    return _fit(codes.tobytes(), codes.shape, codes.dtype.str, labels.tobytes(), labels.dtype.str, n_trees, seed)
+
+
+@lru_cache(maxsize=2)  # fitting takes seconds, and every call of `predict` needs the same one
+def _fit(
+    codes: bytes, shape: tuple[int, int], codes_type: str, labels: bytes, labels_type: str, n_trees: int, seed: int
+) -> RandomForestClassifier:
+    from sklearn.ensemble import RandomForestClassifier
+
+    forest = RandomForestClassifier(n_trees, random_state=seed, n_jobs=torch.get_num_threads())
+    return forest.fit(np.frombuffer(codes, codes_type).reshape(shape), np.frombuffer(labels, labels_type))
 
 
 def class_names(forest: RandomForestClassifier, classes: list[str]) -> list[str]:

@@ -64,7 +64,8 @@ class TimmBackbone(nn.Module):
         ends = list[int]()  # after how many parameters each stage ends
         for info in self.body.feature_info.info:
             stage = _flat(info["module"]) + "_"
-            ends.append(max((n for n, name in enumerate(named, 1) if _flat(name).startswith(stage)), default=0))
+            numbers = [number for number, name in enumerate(named, 1) if _flat(name).startswith(stage)]
+            ends += numbers[-1:]  # a stage behind the pyramid's last has none: it was cut off
         count = ends[-trainable_layers - 1] if trainable_layers < len(ends) else 0
         frozen = list(named.values())[:count]
         if self.frozen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import shlex
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from decathlon.evaluation import plots
 from decathlon.messages import pluralize, say
 from decathlon.reporting import html
 from decathlon.runs import validate
-from decathlon.runs.folder import read_lines
+from decathlon.runs.folder import read_json, read_lines
 from decathlon.runs.load import Loaded, load_data, load_run
 from decathlon.tasks.base import task_ids
 from decathlon.tasks.recipe import Recipe
@@ -127,9 +128,17 @@ def train_side(name: str, flags: list[str], folder: Path, data_dir: str | None) 
     """
     if name not in task_ids():
         return Path(name)
+    options = folder.with_name(f"{folder.name}.options.json")  # of its training: a reused run must have the same
+    if options.exists() and (earlier := read_json(options)["options"]) != flags:
+        raise UsageError(
+            f"{folder} was trained with {shlex.join(earlier) or 'no options'}, not with {shlex.join(flags) or 'none'}: "
+            "choose another --out"
+        )
     if (folder / "summary.json").exists():
         say(f"{folder} is finished already: reusing it")
         return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_json(options, {"options": flags})
     arguments = ["--resume", str(folder)] if (folder / "config.json").exists() else [*flags, "--out", str(folder)]
     arguments += ["--data-dir", data_dir] if data_dir else []
     command = [sys.executable, "-m", "decathlon", "train", name, *arguments]

@@ -23,7 +23,7 @@ from decathlon.data.voc import DetectionSplit
 from decathlon.errors import UsageError
 from decathlon.evaluation import forests
 from decathlon.evaluation.examples import Examples, record_classes, recording
-from decathlon.messages import say
+from decathlon.messages import pluralize, say
 from decathlon.reporting import html
 from decathlon.reporting.compare import multiplications
 from decathlon.runs import bundled, validate
@@ -214,9 +214,10 @@ def find_reference(
     path = folder / f"reference-sample-{key}"
     if not (path / "summary.json").exists():
         say(f"training the reference network of {task.SPEC.id} on the sample, once for this recipe")
-        resume = str(path) if (path / "config.json").exists() else None
-        out = RunOptions("sample", options.data_dir, None if resume else str(path), resume=resume)
-        runner.train(task.SPEC.id, recipe, out)
+        data_dir = options.data_dir
+        start = RunOptions("sample", data_dir, str(path))
+        resumed = RunOptions(data_dir=data_dir, resume=str(path))
+        runner.train(task.SPEC.id, recipe, resumed if (path / "config.json").exists() else start)
     return path
 
 
@@ -231,7 +232,7 @@ def compare_sides(
     yours = measure_side("yours", Path(summaries[0].folder or ""), data_dir, fabric)
     values = [summary.value for summary in summaries]
     if len(values) > 1:
-        of = f"{len(values)} seeds"
+        of = pluralize(len(values), "seed")
         yours.row.update(value=statistics.mean(values), spread=statistics.stdev(values), of=of)
     if reference is None:
         note = "there is no reference network for these data: train one, and name its run folder with --reference"
@@ -240,14 +241,20 @@ def compare_sides(
         theirs = measure_side("reference", reference, data_dir, fabric)
     except (ValueError, OSError) as error:
         return {"rows": [yours.row], "note": f"the reference was not measured: {error}", "disagreements": None}
-    if (reference / "card.json").exists() and (published := run_folder.read_json(reference / "card.json")["published"]):
-        spread = f"{published['n']} seeds"
-        theirs.row.update(value=published["mean"], spread=published["deviation"], of=spread)
+    card = run_folder.read_json(reference / "card.json") if (reference / "card.json").exists() else {}
+    if (published := card.get("published")) and card["data"] == theirs.data.name:
+        theirs.row.update(value=published["mean"], spread=published["deviation"], of=pluralize(published["n"], "seed"))
     hardware = validate.summary(reference / "summary.json").hardware
-    note = f"the reference's times are from {hardware}" if hardware != summaries[0].hardware else ""
-    same = len(yours.examples.scores) == len(theirs.examples.scores)
-    disagreements = find_disagreements(yours, theirs, attempt) if same else None
-    return {"rows": [yours.row, theirs.row], "note": note, "disagreements": disagreements}
+    notes = [f"the reference's times are from {hardware}"] if hardware != summaries[0].hardware else []
+    same_test = _test_split(yours) == _test_split(theirs)
+    if not same_test:
+        notes.append(f"the two were not measured on the same data: yours {yours.data.name}, it {theirs.data.name}")
+    disagreements = find_disagreements(yours, theirs, attempt) if same_test else None
+    return {"rows": [yours.row, theirs.row], "note": "; ".join(notes), "disagreements": disagreements}
+
+
+def _test_split(side: Side) -> tuple[str, list[str], int]:
+    return side.data.name, side.data.info.classes, len(side.examples.scores)
 
 
 def measure_side(name: str, folder: Path, data_dir: str | None, fabric: Fabric) -> Side:

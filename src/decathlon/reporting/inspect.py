@@ -109,13 +109,13 @@ def write(inspection: Inspection, path: Path, tasks: Sequence[str], options: str
     return atomic.write_text(path, page)
 
 
-Found = tuple[dict[str, int], list[dict[str, Any]], dict[str, str], list[Example]]
+Findings = tuple[dict[str, int], list[dict[str, Any]], dict[str, str], list[Example]]
 
 
 # --- Images with a class ----------------------------------------------------------------------------------------------
 
 
-def _classified(source: Source, dataset: str) -> Found:
+def _classified(source: Source, dataset: str) -> Findings:
     data = mnist.load(source) if dataset == "mnist" else cifar10.load(source)
     examples = []
     for name, split in _splits(data):
@@ -179,7 +179,7 @@ def _range(sizes: Sequence[tuple[int, int]]) -> str:
 # --- Images with masks ------------------------------------------------------------------------------------------------
 
 
-def _segmented(source: Source, dataset: str) -> Found:
+def _segmented(source: Source, dataset: str) -> Findings:
     data = pets.load(source, MASK_SIZE)
     examples, shares, empty = [], list[float](), 0
     for name, split in _splits(data):
@@ -188,7 +188,7 @@ def _segmented(source: Source, dataset: str) -> Found:
         shares += share.tolist()
         empty += int((share == 0).sum())
         for index in _choose([0] * len(split), EXAMPLES[name]):
-            height, width = split.places[index, 2:].tolist()
+            height, width = split.slices[index, 2:].tolist()
             pixels = split.inputs[index].permute(1, 2, 0).numpy()  # (3, S, S) -> (S, S, 3)
             tinted = overlay(pixels, split.targets[index, 0].numpy() > 127)
             both = Image.fromarray(np.concatenate([pixels, tinted], 1))  # side by side
@@ -206,7 +206,7 @@ def _segmented(source: Source, dataset: str) -> Found:
 # --- Images with boxes ------------------------------------------------------------------------------------------------
 
 
-def _detected(source: Source, dataset: str) -> Found:
+def _detected(source: Source, dataset: str) -> Findings:
     data = voc.load(source)
     examples, labels, sides, bare = [], dict[str, list[int]](), list[tuple[int, int]](), 0
     for name, split in _splits(data):
@@ -242,7 +242,7 @@ def _draw_boxes(split: str, image: Tensor, boxes: Tensor, labels: Tensor, classe
 # --- Texts ------------------------------------------------------------------------------------------------------------
 
 
-def _texts(source: Source, dataset: str) -> Found:
+def _texts(source: Source, dataset: str) -> Findings:
     texts = imdb.load(source)
     numbers = Split(torch.arange(len(texts.train)), torch.tensor(texts.train_labels))
     train, validation = imdb.divide_training(texts, numbers, source)

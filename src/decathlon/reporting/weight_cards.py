@@ -32,7 +32,8 @@ def pack(source: Path, limits: list[str], published: dict[str, Any] | None, out:
     """
     loaded, summary = load_run(source), read_json(source / "summary.json")
     options = replace(loaded.config.options, data_dir=None)
-    if options.data not in ("official", "sample") or options.model or str(summary["commit"]).endswith("+"):
+    committed = summary["commit"] and not summary["commit"].endswith("+")
+    if options.data not in ("official", "sample") or options.model or not committed:
         raise ValueError(f"{source}: weights that ship are made from committed code, official data and our networks")
     folder = out / summary["task"]
     folder.mkdir(parents=True, exist_ok=True)

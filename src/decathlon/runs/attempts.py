@@ -10,6 +10,7 @@ runs/<task>/attempts/reference-<data>-…/   run folder of the reference network
 from __future__ import annotations
 
 import difflib
+import re
 import shutil
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from decathlon.data.io import atomic, files
 from decathlon.runs.folder import read_json
 
 RESULT = "attempt.json"
+NAME = re.compile(r"(\d{8}-\d{6})(?:-(\d+))?")  # of an attempt's folder: its time, and its number within the second
 
 
 def attempts_folder(out: str, task_id: str) -> Path:
@@ -50,7 +52,10 @@ def list_attempts(folder: Path) -> list[dict[str, Any]]:
         ValueError: A file is damaged.
     """
     rows, before = list[dict[str, Any]](), list[str]()
-    for path in sorted(folder.glob("*/net.py"), key=lambda path: _order(path.parent.name)):
+    files_by_order = {
+        _order(match): path for path in folder.glob("*/net.py") if (match := NAME.fullmatch(path.parent.name))
+    }
+    for _, path in sorted(files_by_order.items()):
         lines = files.read_text(path).splitlines()
         result = read_json(path.parent / RESULT) if (path.parent / RESULT).exists() else {"stages": []}
         diff = list(difflib.unified_diff(before, lines, "before", "after", n=1, lineterm="")) if rows else []
@@ -59,7 +64,5 @@ def list_attempts(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _order(name: str) -> tuple[str, int]:
-    """The time of an attempt, and its number among those of the same second."""
-    day, clock, *number = name.split("-")
-    return f"{day}-{clock}", int(number[0]) if number else 1
+def _order(name: re.Match[str]) -> tuple[str, int]:
+    return name[1], int(name[2] or 1)

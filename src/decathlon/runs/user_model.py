@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from decathlon.data.base import cache_folder
 from decathlon.data.io import files
 from decathlon.errors import UsageError
 from decathlon.messages import some
@@ -44,7 +45,12 @@ def load_network(reference: str) -> nn.Module:
         network = getattr(module, function)()
     except UsageError:
         raise
-    except Exception as error:
+    except ModuleNotFoundError as error:
+        hint = f"--model {reference} failed: {error}"
+        if (path.parent / f"{error.name}.py").is_file():
+            hint += f": it lies beside {path.name}, but a run keeps this one file, so write all of the network into it"
+        raise ValueError(hint) from error
+    except (Exception, SystemExit) as error:
         raise ValueError(f"--model {reference} failed: {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"--model {reference} returned a {type(network).__name__}, not a torch.nn.Module")
@@ -102,5 +108,4 @@ def require_trusted(path: Path) -> Path:
 
 
 def _trust_marker(path: Path) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "decathlon" / "trusted" / hashlib.sha256(files.read_bytes(path)).hexdigest()
+    return cache_folder() / "trusted" / hashlib.sha256(files.read_bytes(path)).hexdigest()

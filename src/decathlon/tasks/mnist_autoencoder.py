@@ -195,11 +195,8 @@ def encode(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def fit_forest(model: AutoencoderWithLabels, recipe: Recipe) -> RandomForestClassifier:
-    """A random forest (Breiman 2001) on the labelled codes of the model."""
-    from sklearn.ensemble import RandomForestClassifier
-
-    forest = RandomForestClassifier(recipe.n_trees, random_state=recipe.seed, n_jobs=torch.get_num_threads())
-    return forest.fit(model.codes.cpu().numpy(), model.labels.cpu().numpy())
+    """A random forest on the labelled codes of the model."""
+    return forests.fit(model.codes.cpu().numpy(), model.labels.cpu().numpy(), recipe.n_trees, recipe.seed)
 
 
 # --- Predict ----------------------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ class Run:
     """The fixed parts of a run."""
 
     task: Task
+    source: Source
     data: Data
     recipe: Recipe
     folder: Path
@@ -59,7 +60,7 @@ def train(task_id: str, recipe: Recipe, options: RunOptions) -> Summary | Plan:
         ValueError: The data or the user's network are invalid; the message says why.
         FloatingPointError, Interrupted, OSError: The training failed; its last checkpoint stays.
     """
-    task, resuming = get_task(task_id), bool(options.resume)
+    task, resuming, options = get_task(task_id), bool(options.resume), expand_home(options)
     folder, network_file, given_options = None, options.model, options
     if resuming:
         folder, recipe, options = read_resumed_run(task, options)
@@ -98,7 +99,7 @@ def train(task_id: str, recipe: Recipe, options: RunOptions) -> Summary | Plan:
         update_environment(task, folder, fabric)
     if options.tensorboard:
         tensorboard.start(fabric, folder, to_dict(recipe))
-    run = Run(task, data, recipe, folder, fabric, bar, violations)
+    run = Run(task, data_source, data, recipe, folder, fabric, bar, violations)
     try:
         memory = MemoryMeter(fabric.device)
         kept_model, state = fit(task, model, data, recipe, folder, fabric, bar, options.until_bar, resuming)
@@ -107,6 +108,13 @@ def train(task_id: str, recipe: Recipe, options: RunOptions) -> Summary | Plan:
         raise OSError(f"{error}; then continue the training: --resume {folder}") from error
     finally:
         tensorboard.close(fabric)
+
+
+def expand_home(options: RunOptions) -> RunOptions:
+    """The options with `~` in paths replaced: a shell leaves it where it follows a `=`, and Python always does."""
+    names = ("data", "data_dir", "out", "model", "resume")
+    paths: dict[str, Any] = {name: str(Path(path).expanduser()) for name in names if (path := getattr(options, name))}
+    return dataclasses.replace(options, **paths)
 
 
 def load_to_train(task: Task, source: Source, recipe: Recipe, fabric: Fabric, folder: Path | None) -> Data:
@@ -165,6 +173,10 @@ def evaluate(folder: Path, data_dir: str | None) -> Summary:
 def read_resumed_run(task: Task, options: RunOptions) -> tuple[Path, Recipe, RunOptions]:
     """Folder, recipe and options of the run to resume; only the data folder may change."""
     assert options.resume is not None
+    allowed = ("resume", "data_dir", "dry_run", "recipe")
+    for field in dataclasses.fields(options):
+        if field.name not in allowed and getattr(options, field.name) != field.default:
+            raise UsageError(f"a resumed run keeps its recipe and options: {field.name} cannot be set with resume")
     folder = Path(options.resume)
     config = validate.config(folder)
     if config.task != task.SPEC.id:
@@ -204,8 +216,7 @@ def start_folder(task: Task, recipe: Recipe, options: RunOptions, data: Data, fa
         if options.data not in ("official", "sample"):  # absolute, to evaluate the run from elsewhere
             kept_options = dataclasses.replace(kept_options, data=str(Path(options.data).resolve()))
         if options.data_dir:
-            data_dir = str(Path(options.data_dir).expanduser().resolve())
-            kept_options = dataclasses.replace(kept_options, data_dir=data_dir)
+            kept_options = dataclasses.replace(kept_options, data_dir=str(Path(options.data_dir).resolve()))
         if options.model:
             shutil.copyfile(options.model.rpartition(":")[0], folder / "model.py")
             trust_file(folder / "model.py")
@@ -243,7 +254,7 @@ def summarise(run: Run, model: nn.Module, state: State, metrics: dict[str, float
         value=value,
         bar=run.bar,
         passed=None if run.bar is None else value >= run.bar,
-        counts=parse_source(options.data).kind == "official" and not run.violations,
+        counts=run.source.kind == "official" and not run.violations,
         violations=run.violations,
         metrics=metrics,
         tta=spec.tta,

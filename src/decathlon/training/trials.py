@@ -22,7 +22,7 @@ from decathlon.data.base import Data, EpochShard, derive_seed
 from decathlon.runs.folder import read_lines
 from decathlon.tasks.base import Task
 from decathlon.tasks.recipe import Recipe
-from decathlon.training.loop import fit, measure
+from decathlon.training.loop import Interrupted, fit, measure
 from decathlon.training.optim import make_optimizers, set_lr
 
 OVERFIT_EXAMPLES = (2, 32)  # of the batch that is learned by heart: the fewest, for slow networks, and the most
@@ -184,6 +184,9 @@ def learn_part(
     """
     part, short = small_part(data, recipe, train_size, validation_size, batch_size)
     with tempfile.TemporaryDirectory(prefix="decathlon-") as folder:
-        fit(task, copy.deepcopy(model), part, short, Path(folder), fabric)
+        try:
+            fit(task, copy.deepcopy(model), part, short, Path(folder), fabric)
+        except (Interrupted, FloatingPointError) as error:  # their last clause names a checkpoint in this folder
+            raise type(error)(str(error).rpartition("; ")[0]) from None
         lines = read_lines(Path(folder, "metrics.jsonl"))
     return [{"loss": line["train"]["loss"], "value": line["validation"][task.SPEC.metric]} for line in lines]

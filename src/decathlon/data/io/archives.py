@@ -27,7 +27,9 @@ class BoundedReader:
         content: bytes = self.file.read(size)
         self.left -= len(content)
         if self.left < 0:
-            raise UnsafeArchive(f"{self.path} unpacks to more bytes than its like has: a bomb, or another archive")
+            raise UnsafeArchive(
+                f"{self.path} unpacks to more bytes than this data set has: a decompression bomb, or another archive"
+            )
         self.ends += not content
         if self.ends > MAX_READS_AT_END:  # tarfile would go on, for as long as a header says
             raise UnsafeArchive(f"{self.path} is damaged or cut short: it ends within a file")
@@ -50,7 +52,7 @@ def iterate_members(path: Path, max_bytes: int, max_members: int) -> Iterator[tu
         max_members: Files that it may have.
 
     Yields:
-        A file's name, which leads nowhere else, and the open file, to be read under `telling`.
+        A file's name, which leads nowhere else, and the open file, to be read under `naming_archive_errors`.
 
     Raises:
         ValueError: It is damaged or cut short; holds a link, a device, or a name that leads outside; or is a bomb.
@@ -75,7 +77,7 @@ def iterate_members(path: Path, max_bytes: int, max_members: int) -> Iterator[tu
 
 
 def _opened(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes] | None:
-    """The open file, None for a folder. Raises Refused for whatever else."""
+    """The open file, None for a folder. Raises UnsafeArchive for anything else."""
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name:
         raise UnsafeArchive(f"{path} holds {member.name!r}, which leads outside its folder")
@@ -107,7 +109,7 @@ def unpack(path: Path, folder: Path, wanted: Callable[[str], str], max_bytes: in
     """Unpack the plain files of an archive below `folder`, each under the name that `wanted` gives it, if any.
 
     Raises:
-        ValueError: As `members`.
+        ValueError: As `iterate_members`.
         OSError: They cannot be written.
     """
     for name, file in iterate_members(path, max_bytes, max_members):
@@ -134,7 +136,7 @@ def gunzip(path: Path, sizes: Callable[[bytes], int], header: int) -> bytes:
             first = file.read(header)
             wanted = sizes(first) if len(first) == header else 0
             if wanted > MAX_FILE_BYTES:
-                raise ValueError(f"{path} promises {wanted:,} bytes; at max_bytes {MAX_FILE_BYTES:,} are unpacked")
+                raise ValueError(f"{path} promises {wanted:,} bytes; at most {MAX_FILE_BYTES:,} are unpacked")
             content = bytearray(first)
             while len(content) <= wanted and (chunk := file.read(min(1 << 20, wanted + 1 - len(content)))):
                 content += chunk

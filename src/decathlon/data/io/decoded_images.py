@@ -18,13 +18,12 @@ from torch import Tensor
 
 from decathlon.data.io import atomic, cache
 from decathlon.data.io.files import file_stamp
-from decathlon.data.io.images import ImageRemarks, content_hash, exif_orientation, open_image, to_rgb
+from decathlon.data.io.images import DECODING_THREADS, ImageRemarks, content_hash, exif_orientation, open_image, to_rgb
 from decathlon.data.io.listing import raise_errors
 from decathlon.data.io.voc_coco import Annotation
 from decathlon.messages import recording_warnings, say, some, warn
 
 VERSION = "2"  # of what the cache holds: raise it when reading changes
-DECODING_THREADS = 2  # decoding holds Python's lock in part: more bring nothing
 ASPECT_TOLERANCE = 0.02  # by which two aspect ratios may differ and count as the same
 ReadImage = tuple[np.ndarray, tuple[int, int], int, str]  # pixels, width and height, EXIF orientation, hash
 
@@ -233,8 +232,9 @@ def decode_images(
         ValueError: Images cannot be read, a class is unknown, or boxes are of an image of another shape: names ten.
         OSError: The disk is full.
     """
-    from rich.console import Console
     from rich.progress import track
+
+    from decathlon.data.io.console import CONSOLE
 
     tables, remarks, errors = _Tables(classes), ImageRemarks(), list[Exception]()
     annotations = [annotation for side in sides.values() for annotation in side]
@@ -246,7 +246,7 @@ def decode_images(
     with ThreadPoolExecutor(DECODING_THREADS) as pool, out.open("wb") as file:
         message = f"reading {len(annotations):,} images (once; cached)"
         read = partial(_read_and_shrink, longest=longest, remarks=remarks if own is not None else None)
-        ahead, console = _ahead(pool, read, annotations), Console(stderr=True)
+        ahead, console = _ahead(pool, read, annotations), CONSOLE
         results = track(ahead, message, len(annotations), console=console, transient=True)
         for annotation, result in zip(annotations, results, strict=True):
             try:

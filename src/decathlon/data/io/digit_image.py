@@ -46,17 +46,17 @@ def prepare_digit(image: Image.Image, name: str) -> tuple[Tensor, list[str]]:
         uint8 (1, 28, 28), and notes on what was done to the image that the user should know.
 
     Raises:
-        ValueError: All pixels are alike.
+        ValueError: All pixels are equal.
     """
     pixels = np.asarray(_grey(image), np.float32)
     notes = []
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     if np.median(border) > pixels.mean():
-        notes.append("looks inverted (dark digit on a bright ground), as on paper: turned round")
+        notes.append("looks inverted (dark digit on a light background), as on paper: inverted")
         pixels = 255 - pixels
     low, high = np.percentile(pixels, 5), pixels.max()
     if high - low < 16:
-        raise ValueError(f"{name} shows nothing: all its pixels are alike")
+        raise ValueError(f"{name} shows nothing: all its pixels are equal")
     if pixels.shape != (IMAGE_SIZE, IMAGE_SIZE):
         pixels = (pixels - low).clip(0) * (255 / (high - low))
         pixels = _centred(pixels)

@@ -24,17 +24,23 @@ from decathlon.messages import say
 # that sends slowly or without end, tries again after 404, and leaves the temporary files of killed processes. A second
 # way for small files only would be more code and weaker promises than this one for all (docs/reliability/downloads.md).
 CHUNK_BYTES = 1 << 16
-TRIES = 4  # of each address; one that brought PROGRESS does not count
+TRIES = 4  # of each address; one that brought MIN_PROGRESS_BYTES does not count
 MIN_PROGRESS_BYTES = 1 << 20  # bytes
-TIMEOUT = 20.0  # seconds without a byte, or with fewer than SLOWEST a second, until the connection counts as dead
+TIMEOUT = 20.0  # seconds without a byte, or with fewer than MIN_BYTES_PER_SECOND, until the connection counts as dead
 MIN_BYTES_PER_SECOND = 1024
 MAX_DOWNLOAD_BYTES = 8 << 30  # bytes; no data set here has a file of more than 2 GB
-RETRY_STATUSES = (408, 425, 429)  # of the answers that blame the asker, those that pass
+RETRY_STATUSES = (408, 425, 429)  # the client errors that a later try may not get
 
 
 def md5(path: Path) -> str:
     """MD5 of a file: what the data sets' publishers give. It finds damage; it is no protection against forgery."""
     return _digest(path, hashlib.md5(usedforsecurity=False))
+
+
+def require_checksum(path: Path, checksum: str) -> None:
+    """Raise ValueError where a file is there and has not this MD5."""
+    if path.exists() and md5(path) != checksum:
+        raise ValueError(f"{path} is damaged or cut short: its checksum is wrong; delete it and run again")
 
 
 def has_checksum(path: Path, checksum: str) -> bool:
@@ -51,7 +57,7 @@ def fetch(urls: Sequence[str], path: Path, checksum: str, wait: float = 1.0, tim
     Args:
         urls: The same file, each tried a few times.
         path: Where to.
-        checksum: As `matches` takes it.
+        checksum: As `has_checksum` takes it.
         wait: The pause before the second try, in seconds; it doubles.
         timeout: As `TIMEOUT`.
 
@@ -107,8 +113,9 @@ def _attempt(url: str, part: Path, checksum: str, timeout: float) -> tuple[bool,
 
 def _get(url: str, part: Path, timeout: float) -> None:
     """Append the rest of `url` to `part`, from the start where the server knows no ranges."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from decathlon.data.io.console import CONSOLE
 
     have = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -122,7 +129,7 @@ def _get(url: str, part: Path, timeout: float) -> None:
                 raise ConnectionError("the server sent another part than was asked for")
         length = getattr(response, "length", None)  # which the response of a file: URL lacks
         total = None if length is None else have + length
-        with Progress(*columns, console=Console(stderr=True)) as bar, part.open("ab", buffering=0) as file:
+        with Progress(*columns, console=CONSOLE) as bar, part.open("ab", buffering=0) as file:
             row = bar.add_task(part.name.removesuffix(".part"), total=total, completed=have)
             since, got = time.monotonic(), 0
             while chunk := memoryview(response.read1(CHUNK_BYTES)):

@@ -35,7 +35,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     """All bytes of a plain file.
 
     Raises:
-        FileNotFoundError, ValueError: As `plain`; or it has more than `max_bytes` bytes.
+        FileNotFoundError, ValueError: As `check_file`; or it has more than `max_bytes` bytes.
     """
     with check_file(path).open("rb") as file:
         if (size := path.stat().st_size) > max_bytes:
@@ -52,7 +52,7 @@ def file_stamp(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def sha256(path: Path) -> str:
-    """Of a plain file's bytes, in hexadecimal. Raises as `plain`."""
+    """Of a plain file's bytes, in hexadecimal. Raises as `check_file`."""
     digest = hashlib.sha256()
     with check_file(path).open("rb") as file:
         while chunk := file.read(1 << 20):

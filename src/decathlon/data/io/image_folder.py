@@ -49,19 +49,6 @@ def read_image(path: str | Path) -> tuple[Tensor, list[str]]:
     return prepare_cifar_image(open_image(str(path)), str(path))
 
 
-def read_pixels(path: str | Path) -> tuple[np.ndarray, tuple[int, int]]:
-    """Read an image as `prepare_cifar_image` does.
-
-    Returns:
-        uint8 (3, 32, 32), and the width and height it had.
-
-    Raises:
-        FileNotFoundError, ValueError: As `open_image` and `prepare_cifar_image`.
-    """
-    image = open_image(str(path))
-    return resize_and_crop(image, str(path)), image.size
-
-
 def list_images(path: Path, own: bool = False) -> ImageFolder:
     """List a folder of images: `<class>/*`, or `train/<class>/*` with `test/` or `val/` or both beside it.
 
@@ -136,8 +123,9 @@ def decode_images(folder: ImageFolder) -> tuple[np.ndarray, np.ndarray, np.ndarr
     Raises:
         ValueError: Images cannot be read: names ten of them.
     """
-    from rich.console import Console
     from rich.progress import track
+
+    from decathlon.data.io.console import CONSOLE
 
     files = [file for side in folder.files.values() for file in side]
     pixels = np.empty((len(files), 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
@@ -154,7 +142,7 @@ def decode_images(folder: ImageFolder) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
     with ThreadPoolExecutor(DECODING_THREADS) as pool:
         what = f"reading {len(files):,} images (once; cached)"
-        results = track(pool.map(read, files), what, len(files), console=Console(stderr=True), transient=True)
+        results = track(pool.map(read, files), what, len(files), console=CONSOLE, transient=True)
         for number, result in enumerate(results):
             if isinstance(result, Exception):
                 errors.append(result)

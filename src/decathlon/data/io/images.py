@@ -124,7 +124,7 @@ def exif_orientation(path: str | Path) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".jfif", ".tif", ".tiff")  # the commonest first
 DECODING_THREADS = 2  # decoding holds Python's lock in part: more bring nothing
 
 

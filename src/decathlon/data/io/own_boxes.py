@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from defusedxml import ElementTree
 
 from decathlon.data.io import files, yolo
+from decathlon.data.io.images import IMAGE_SUFFIXES
 from decathlon.data.io.listing import (
     SPLITS,
     FileIndex,
@@ -24,7 +25,7 @@ from decathlon.data.io.listing import (
     split_name,
     walk,
 )
-from decathlon.data.io.voc_coco import IMAGE_SUFFIXES, Annotation, read_coco, read_xml
+from decathlon.data.io.voc_coco import Annotation, read_coco, read_xml
 from decathlon.messages import some, warn
 
 XML_FOLDERS, IMAGE_FOLDERS = ("annotations",), ("jpegimages", "images", "image", "imgs", "img")

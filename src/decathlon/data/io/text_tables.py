@@ -236,14 +236,15 @@ def read_reviews(argument: str, column: str = "text") -> list[str]:
         ValueError: There is no review in it, it is a folder, or a file is not UTF-8.
         FileNotFoundError: One word that ends as a text file's name does, and no such file.
     """
+    path = Path(argument)
     if argument == "-":
-        reviews = sys.stdin.read().splitlines()
-    elif len(argument) < 256 and (path := Path(argument)).is_file():
+        reviews = _split_lines(sys.stdin.read())
+    elif _exists(path) and path.is_file():
         if has_suffix(path, TABLE_SUFFIXES):
             reviews = [row.values[0] or "" for row in read_table(path, (column,))]
         else:
-            reviews = decode_text(files.read_bytes(path), path).splitlines()
-    elif 0 < len(argument) < 256 and Path(argument).is_dir():
+            reviews = _split_lines(decode_text(files.read_bytes(path), path))
+    elif argument and _exists(path) and path.is_dir():
         raise ValueError(f"{argument} is a folder: name its files")
     elif len(argument.split()) == 1 and argument.lower().endswith((".txt", ".csv", ".tsv", ".md")):
         raise FileNotFoundError(f"there is no file {argument}")  # mistyped: no review is written so
@@ -253,3 +254,15 @@ def read_reviews(argument: str, column: str = "text") -> list[str]:
     if not reviews:
         raise ValueError(f"{argument!r} holds no review")
     return reviews
+
+
+def _split_lines(text: str) -> list[str]:
+    """The lines of a text: only a line feed ends one, unlike in `str.splitlines`, which also ends it at U+2028."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a text: longer than a name may be, or with a null byte
+        return False

@@ -13,11 +13,11 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException, ElementTree
 
 from decathlon.data.io import files
+from decathlon.data.io.images import IMAGE_SUFFIXES
 from decathlon.data.io.listing import clean_name, raise_errors
 from decathlon.messages import some, warn
 
 MAX_COORDINATE = 1_000_000  # pixels: no number beyond it is a place in an image
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".jfif", ".tif", ".tiff")
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels; the image's corner is (0, 0)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from decathlon.data.io import files
+from decathlon.data.io.images import IMAGE_SUFFIXES
 from decathlon.data.io.listing import (
     FileIndex,
     clean_name,
@@ -17,7 +18,7 @@ from decathlon.data.io.listing import (
     raise_errors,
     split_name,
 )
-from decathlon.data.io.voc_coco import IMAGE_SUFFIXES, Annotation, Box
+from decathlon.data.io.voc_coco import Annotation, Box
 from decathlon.messages import some, warn
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
