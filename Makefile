@@ -18,7 +18,7 @@ help:
 	@echo "make fuzz          coverage-guided fuzzing of the readers, a minute each"
 	@echo "make check         lint, format, types, licences of the packages, and whether the READMEs' scoreboards are up to date"
 	@echo "make docs          build the documentation as a static, searchable site: site/index.html"
-	@echo "make weights       train and pack the weights that ship (real data needed; an hour and a half)"
+	@echo "make weights       train and pack the weights that ship (real data needed; about eight hours)"
 	@echo "make release       build and test the wheel with newly installed packages, and write their list (SBOM): dist/"
 	@echo "make bench         what the input pipeline costs, RoBERTa's tokens per second"
 

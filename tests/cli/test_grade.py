@@ -249,7 +249,7 @@ def quick(decathlon: Command, file: str, function: str, *more: str) -> dict[str,
         ("c", "large", "first loss", ["log(10) = 2.30", "logits are too large"]),
         ("c", "dead", "gradients", ["dead ReLU", "2 (ReLU): 100 %"]),
         ("c", "unused", "gradients", ["no gradient reaches middle: forward() does not use"]),
-        ("c", "narrow", "one batch", ["does not learn one batch by heart", "the reference"]),
+        ("c", "narrow", "one batch", ["cannot overfit one batch", "the reference"]),
         ("s", "sigmoid", "shapes", ["ends in a sigmoid"]),
         ("s", "small", "shapes", ["(2, 1, 32, 32)", "must return (2, 1, 64, 64)"]),
         ("s", "short", "architecture", ["18 convolution layers, not 19: 1 missing beside encoder.0.0 (Conv2d)"]),
@@ -295,7 +295,7 @@ def test_a_newcomer_gets_from_start_to_a_cleared_bar(decathlon: Command) -> None
     assert decathlon("start", "mnist-mlp").status == 0
     unwritten = decathlon("grade", "net.py", "--data", "sample")
     assert unwritten.status == 1
-    assert "mend  file" in unwritten.out
+    assert "fix  file" in unwritten.out
     assert re.search(r"net\.py is not finished: NotImplementedError \(line \d+\)", unwritten.out)
     text = Path("net.py").read_text()
     text = re.sub(
@@ -330,7 +330,7 @@ def test_a_newcomer_gets_from_start_to_a_cleared_bar(decathlon: Command) -> None
     assert Path(result["folder"], "run-seed0", "report.html").exists()
     listed = decathlon("attempts", "mnist-mlp")
     assert re.search(
-        r"1 .*mend  file: .*\n(.*\n)+ +2 .*mend  architecture: .*\n(.*\n)+ +3 .*passed  training", listed.out
+        r"1 .*fix  file: .*\n(.*\n)+ +2 .*fix  architecture: .*\n(.*\n)+ +3 .*passed  training", listed.out
     )
     assert "+        return self.output(self.hidden(images.flatten(1)).relu())" in listed.out
     rows = json.loads(decathlon("attempts", "mnist-mlp", "--json").out)

@@ -67,7 +67,7 @@ def grade_command(args: list[str]) -> int:
     from decathlon.runs.records import RunOptions
 
     def report(stage: Stage) -> None:
-        status = "passed" if stage.passed else "mend"
+        status = "passed" if stage.passed else "fix"
         line = f"{status:>6}  {stage.name:<12}  {stage.message}  ({stage.seconds:.1f} s)"
         (say if parsed.common.json else print_text)(line)
 
@@ -126,7 +126,7 @@ def print_grade(result: dict[str, Any]) -> None:
             if differing["file"]:
                 print_text(differing["file"])
     if not last["passed"]:
-        print_text(f"stopped at {last['name']!r}: mend it and grade again")
+        print_text(f"stopped at {last['name']!r}: fix it and grade again")
     elif last["name"] != "training":
         print_text("all quick stages passed; without --quick the whole training follows")
     else:
@@ -178,6 +178,6 @@ def print_attempts(rows: list[dict[str, Any]]) -> None:
         if row["number"] > 1 and not changes:
             print_text("      (the file did not change)")
         last = row["stages"][-1] if row["stages"] else {"name": "interrupted", "passed": False, "message": ""}
-        status = "passed" if last["passed"] else "mend"
+        status = "passed" if last["passed"] else "fix"
         which = f"{row['number']:>3}  {row.get('time', ''):<19}  {row.get('file', '')}"
         print_text(f"{which}  {status}  {last['name']}: {last['message']}")

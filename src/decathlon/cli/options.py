@@ -165,7 +165,7 @@ class Start(Common):
 
 @dataclass(frozen=True)
 class Grade:
-    """Check your own network in stages, up to the first thing worth mending; then train it against the bar.
+    """Check your own network in stages, up to the first thing to fix; then train it against the bar.
 
     Takes the data options and every field of the recipe as decathlon train TASK does.
     """

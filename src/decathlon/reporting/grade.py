@@ -69,7 +69,7 @@ def grade(
     seeds: int = 1,
     reference: str | None = None,
 ) -> dict[str, Any]:
-    """Check a user's network in stages, up to the first thing worth mending, and keep the attempt.
+    """Check a user's network in stages, up to the first thing to fix, and keep the attempt.
 
     Args:
         network: `FILE.py:function`.

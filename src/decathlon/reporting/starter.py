@@ -321,7 +321,7 @@ def notebook(task_id: str) -> dict[str, Any]:
         _code(starter.show),
         _markdown(
             "**Train.** `None` is the reference network, the task's own. Once `net.py` is written, set "
-            '`"net.py:net"`;\n`!decathlon grade net.py --data {DATA} --quick` says what to mend first. Keyword '
+            '`"net.py:net"`;\n`!decathlon grade net.py --data {DATA} --quick` says what to fix first. Keyword '
             'arguments such as\n`epochs=10` or `optimizer={"lr": 0.01}` change the recipe.'
         ),
         _code(

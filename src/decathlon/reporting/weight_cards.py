@@ -82,7 +82,10 @@ def page(card: dict[str, Any]) -> str:
         published = f"{100 * mean:.2f} " + ("% (1 run)" if n == 1 else f"± {100 * deviation:.2f} % (n = {n} seeds)")
     changed = ", ".join(f"`{name}` {value}" for name, value in card["overrides"].items()) or "as it stands in the task"
     source = f"--data {'sample' if card['data'].endswith('-sample') else 'official'} --seed {card['seed']}"
-    source += " --recipe best" if card.get("recipe") == "best" else ""
+    if card.get("recipe") == "best":
+        source += " --recipe best"
+    else:
+        source += "".join(f" --{name.replace('_', '-')} {value}" for name, value in card["overrides"].items())
     rows = {
         "network": card["network"],
         "trained and measured on": f"`{card['data']}`",

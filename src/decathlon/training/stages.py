@@ -40,7 +40,7 @@ SAME_OUTPUTS = 1e-3  # standard deviation over examples by standard deviation of
 
 
 class NeedsWork(ValueError):
-    """The network has a mistake that is worth mending before going on."""
+    """The network has a mistake to fix before going on."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Stage:
     Attributes:
         name: Of the stage.
         passed: Whether the check goes on.
-        message: What was measured, or what to mend.
+        message: What was measured, or what to fix.
         seconds: How long it took.
     """
 
@@ -104,7 +104,7 @@ class Candidate:
 
 
 def run_stages(candidate: Candidate) -> Iterator[Stage]:
-    """Run the stages in turn, up to the first that finds something to mend."""
+    """Run the stages in turn, up to the first that finds something to fix."""
     for name, check in STAGES.items():
         start = time.perf_counter()
         passed = True
@@ -252,7 +252,7 @@ def check_gradients(candidate: Candidate) -> str:
 
 
 def check_overfitting(candidate: Candidate) -> str:
-    """One batch can be learned by heart, as the reference network does in as many steps."""
+    """The network can overfit one batch, as the reference network does in as many steps."""
     expected = candidate.measure_reference()
     batch = one_batch(candidate.task, candidate.data, candidate.recipe, expected.examples)
     losses = Trial(candidate.task, candidate.model, candidate.recipe, candidate.fabric).overfit(batch, expected.steps)
@@ -266,7 +266,7 @@ def check_overfitting(candidate: Candidate) -> str:
     compared = f"{losses[0]:.3g} to {ours:.3g} in {expected.steps} steps, the reference {first:.3g} to {best:.3g}"
     if ours > best + (1 - OVERFIT_FRACTION) * (first - best):
         raise NeedsWork(
-            f"it does not learn one batch by heart: loss {compared}. {same_outputs(candidate)}A network that cannot "
+            f"it cannot overfit one batch: loss {compared}. {same_outputs(candidate)}A network that cannot "
             "fit a few examples will not learn the task: look for too few units, a missing nonlinearity, or a layer "
             "that loses the information"
         )

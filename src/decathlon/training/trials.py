@@ -25,7 +25,7 @@ from decathlon.tasks.recipe import Recipe
 from decathlon.training.loop import Interrupted, fit, measure
 from decathlon.training.optim import make_optimizers, set_lr
 
-OVERFIT_EXAMPLES = (2, 32)  # of the batch that is learned by heart: the fewest, for slow networks, and the most
+OVERFIT_EXAMPLES = (2, 32)  # of the batch to overfit: the fewest, for slow networks, and the most
 OVERFIT_SECONDS, OVERFIT_STEPS = 8.0, (12, 60)  # for each network; and the fewest and most steps
 PART_SECONDS, PART_EPOCHS, PART_STEPS = 25.0, 4, (3, 60)  # for each network; the steps of an epoch
 VALIDATION_EXAMPLES = 20  # of the small part at least, unless that takes too long
@@ -67,7 +67,7 @@ class Trial:
             optimizer.step()
 
     def overfit(self, batch: Any, steps: int) -> list[float]:
-        """The losses of some steps on one batch, always with the same augmentation, so that it can be learned by heart.
+        """The losses of some steps on one batch, always with the same augmentation, so that it can be overfitted.
 
         It ends early at a loss that is NaN or infinite.
         """
@@ -86,7 +86,7 @@ class ReferenceTrial:
 
     Attributes:
         key: Of recipe, data and version: what the numbers are good for.
-        examples: In the batch that is learned by heart, at most.
+        examples: In the batch to overfit, at most.
         seconds: Of a step on it.
         steps: Of overfitting it.
         losses: Of each of these steps.
