@@ -1,6 +1,7 @@
 """Ablations: the recipe, and the recipe without one of its techniques, a short run each, measured on validation.
 
-Run: python bench/ablation.py cifar10-skip [--epochs 4] [--seeds 0 1] [--rows "the recipe" …] [--data official]
+Run: python bench/ablation.py TASK [--epochs 4] [--seeds 0 1] [--rows "the recipe" …] [--data official] [--min-size 224]
+TASK is a CIFAR-10 task or a detector; of a detector the recipe is that of its published row, with EfficientNet-Lite0.
 Each run is added to docs/tasks/ablations/TASK.json; existing ones are skipped. The test split is not read.
 """
 
@@ -38,6 +39,10 @@ from decathlon.training.plan import count_parameters
 ROOT = Path(__file__).parents[1]
 SGD = Optimizer("sgd", lr=0.4, momentum=0.9, weight_decay=5e-4, warmup=0.2)
 CUT = 8  # side of the square that cutout masks, pixels
+TASKS = ("cifar10-cnn", "cifar10-skip", "voc-faster-rcnn", "voc-retinanet")
+# Of the detectors' published rows: pretrained features are what decides.
+DETECTOR = {"backbone": "timm/tf_efficientnet_lite0", "weights": "imagenet", "norm": "frozen", "trainable_layers": 3}
+Row = tuple[dict[str, Any], dict[str, Any]]  # the recipe fields that change, and the functions that are patched
 
 
 def random_flip_batches(module: Any, mirrored: float) -> Any:
@@ -66,11 +71,55 @@ def with_cutout(images: Tensor, max_shift: int) -> Tensor:
     return torch.where(hidden, mean, images)
 
 
-def rows(task_id: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """The variants: for each the recipe fields that change, and the functions that are patched, by full name."""
+def slow_backbone(build: Any) -> Any:
+    """A detector's `model` whose backbone learns at a tenth of the learning rate."""
+
+    def model(*args: Any, **options: Any) -> torch.nn.Module:
+        network: torch.nn.Module = build(*args, **options)
+        for module in network.backbone.body.modules():  # type: ignore[union-attr]
+            module.lr_scale = 0.1
+        return network
+
+    return model
+
+
+def detector_rows(task_id: str) -> dict[str, Row]:
+    """The variants of a detector."""
     name = f"decathlon.tasks.{task_id.replace('-', '_')}"
     module = import_module(name)
-    both: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    optimizer = module.recipe().optimizer
+    slow = {f"{name}.model": slow_backbone(module.model)}
+    lr = optimizer.lr
+    both: dict[str, Row] = {
+        "the recipe": ({}, {}),
+        f"learning rate {lr / 2:g}": ({"optimizer": replace(optimizer, lr=lr / 2)}, {}),
+        f"learning rate {2 * lr:g}": ({"optimizer": replace(optimizer, lr=2 * lr)}, {}),
+        "the backbone at a tenth of the learning rate": ({}, slow),
+        "all stages trained": ({"trainable_layers": 5}, {}),
+        "two stages trained": ({"trainable_layers": 2}, {}),
+        "EMA of the weights, 0.99": ({"ema": 0.99}, {}),
+        "no repeats of rare classes": ({"repeat_threshold": 0.0}, {}),
+        "random crops from 0.7 to 1": ({"scale_range": (0.7, 1.0)}, {}),
+        "no random crops": ({"scale_range": (1.0, 1.0)}, {}),
+        "no color jitter": ({"color_jitter": 0.0}, {}),
+        "a pyramid of 64 channels": ({"pyramid_channels": 64}, {}),
+    }
+    if task_id == "voc-retinanet":
+        return both
+    return both | {
+        "32 sampled RoIs": ({"roi_batch_size": 32}, {}),
+        "128 sampled RoIs": ({"roi_batch_size": 128}, {}),
+        "a RoI head of 512": ({"representation_size": 512}, {}),
+    }
+
+
+def rows(task_id: str) -> dict[str, Row]:
+    """The variants: for each the recipe fields that change, and the functions that are patched, by full name."""
+    if task_id.startswith("voc"):
+        return detector_rows(task_id)
+    name = f"decathlon.tasks.{task_id.replace('-', '_')}"
+    module = import_module(name)
+    both: dict[str, Row] = {
         "the recipe": ({}, {}),
         "first layer random and trained, no whitening": ({}, {f"{name}.whiten": lambda convolution, images: None}),
         "SGD with Nesterov momentum, learning rate 0.4": ({"optimizer": SGD}, {}),
@@ -87,7 +136,7 @@ def rows(task_id: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
         wide = {"channels": (64, 256, 256)}
         return both | {"with dropout 0.1": ({"dropout": 0.1}, {}), "filters 64, 256, 256": (wide, {})}
     skipping = "decathlon.models.skipnet.Block.forward"
-    blocks: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    blocks: dict[str, Row] = {
         "blocks without skip connections": ({}, {skipping: lambda self, maps: self.inner(maps)}),
         "no blocks": ({}, {"decathlon.models.skipnet.Block": lambda channels: torch.nn.Identity()}),
         "no dropout": ({"dropout": 0.0}, {}),
@@ -105,18 +154,20 @@ def patched(patches: dict[str, Any]) -> Iterator[None]:
 
 
 def train_and_measure(task_id: str, recipe: Any, data: Any) -> dict[str, Any]:
-    """Train once; return validation accuracy with and without test-time augmentation, and training time."""
+    """Train once; return the metric on validation, with and without test-time augmentation, and training time."""
     task, fabric = get_task(task_id), distributed.launch_fabric(recipe.precision)
     torch.manual_seed(derive_seed(recipe.seed))
     model = task.model(recipe, data.info, data.train)
     with tempfile.TemporaryDirectory() as folder:
         final, state = fit(task, model, data, recipe, Path(folder), fabric)
-        by_epoch = [line["validation"]["accuracy"] for line in run_folder.read_lines(Path(folder, "metrics.jsonl"))]
-    with torch.no_grad():
-        without_tta = classification.evaluate(final.eval(), data.validation)["accuracy"]
+        lines = run_folder.read_lines(Path(folder, "metrics.jsonl"))
+    by_epoch = [line["validation"][task.SPEC.metric] for line in lines]
+    result = {"value": by_epoch[-1]}
+    if task.SPEC.tta == "flip":
+        with torch.no_grad():
+            result["without_tta"] = classification.evaluate(final.eval(), data.validation)["accuracy"]
     return {
-        "accuracy": by_epoch[-1],
-        "one_view": without_tta,
+        **result,
         "by_epoch": by_epoch,
         "seed": recipe.seed,
         "epochs": recipe.epochs,
@@ -126,7 +177,7 @@ def train_and_measure(task_id: str, recipe: Any, data: Any) -> dict[str, Any]:
 
 
 def add(path: Path, row: dict[str, Any]) -> None:
-    """Add a row to the file, to which another process may add, too."""
+    """Add a row to the file."""
     rows = json.loads(path.read_text()) if path.exists() else []
     lines = [json.dumps(item, ensure_ascii=False) for item in [*rows, row]]
     with write_atomically(path) as part:
@@ -135,50 +186,60 @@ def add(path: Path, row: dict[str, Any]) -> None:
 
 def table(rows: list[dict[str, Any]], names: Iterable[str], epochs: int) -> str:
     """The rows with this number of epochs in Markdown, in percent; the mean over seeds, with their number."""
-    lines = ["| what | with TTA | difference | without TTA |", "| --- | --- | --- | --- |"]
-    recipe = float("nan")
+    has_tta, recipe = any("without_tta" in row for row in rows), float("nan")
+    lines = (
+        ["| what | with TTA | difference | without TTA |", "| --- | --- | --- | --- |"]
+        if has_tta
+        else ["| what | validation | difference |", "| --- | --- | --- |"]
+    )
     for name in names:
         runs = [row for row in rows if (row["row"], row["epochs"]) == (name, epochs)]
         if not runs:
             continue
-        with_tta, without_tta = (sum(100 * run[key] for run in runs) / len(runs) for key in ("accuracy", "one_view"))
-        recipe = with_tta if name == "the recipe" else recipe
-        difference = "" if name == "the recipe" else f"{with_tta - recipe:+.2f}".replace("-", "−")
+        value = sum(100 * run["value"] for run in runs) / len(runs)
+        recipe = value if name == "the recipe" else recipe
+        difference = "" if name == "the recipe" else f"{value - recipe:+.2f}".replace("-", "−")
         label = name if len(runs) == 1 else f"{name} ({len(runs)} seeds)"
-        lines.append(f"| {label} | {with_tta:.2f} | {difference} | {without_tta:.2f} |")
+        without_tta = f" {sum(100 * run['without_tta'] for run in runs) / len(runs):.2f} |" if has_tta else ""
+        lines.append(f"| {label} | {value:.2f} | {difference} |{without_tta}")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Train the missing rows, then print all rows with these epochs, data and precision."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=["cifar10-cnn", "cifar10-skip"])
+    parser.add_argument("task", choices=TASKS)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", nargs="+", help="these only")
     parser.add_argument("--data", default="official")
     parser.add_argument("--precision", default="bf16-mixed")
+    parser.add_argument("--min-size", type=int, default=224, help="of a detector's images, pixels")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     out = options.out or ROOT / f"docs/tasks/ablations/{options.task}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     task, variants = get_task(options.task), rows(options.task)
-    base = replace(base_recipe(task, options.data), epochs=options.epochs, precision=options.precision)
+    base: Any = replace(base_recipe(task, options.data), epochs=options.epochs, precision=options.precision)
+    setting: dict[str, Any] = {"precision": options.precision}
+    if options.task.startswith("voc"):
+        base = replace(base, **DETECTOR, min_size=options.min_size, max_size=2 * options.min_size)
+        setting["min_size"] = options.min_size
     data = task.load(parse_source(options.data, None, False), base)
     for seed in options.seeds:
         for name in options.rows or variants:
             fields, patches = variants[name]
             results = json.loads(out.read_text()) if out.exists() else []
-            key = {"row": name, "seed": seed, "epochs": options.epochs, "precision": options.precision}
+            key = {"row": name, "seed": seed, "epochs": options.epochs} | setting
             if any((key | {"data": data.name}).items() <= earlier.items() for earlier in results):
                 continue
             with patched(patches):
                 result = train_and_measure(options.task, replace(base, seed=seed, **fields), data)
             environment = run_folder.environment(torch.device("cpu"))
             facts = {name: environment[name] for name in ("hardware", "threads", "commit")}
-            add(out, {"row": name} | result | {"data": data.name, "precision": options.precision} | facts)
-            print(f"{name}, seed {seed}: {100 * result['accuracy']:.2f} % ({result['train_seconds']} s)", flush=True)
-    same_setting = {"data": data.name, "precision": options.precision}
+            add(out, {"row": name} | result | {"data": data.name} | setting | facts)
+            print(f"{name}, seed {seed}: {100 * result['value']:.2f} % ({result['train_seconds']} s)", flush=True)
+    same_setting = {"data": data.name} | setting
     print(
         table(
             [row for row in json.loads(out.read_text()) if same_setting.items() <= row.items()],

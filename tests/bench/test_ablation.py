@@ -17,6 +17,7 @@ from conftest import ROOT
 from decathlon.data import cifar10
 from decathlon.data.base import DataInfo, EpochShard, Split, parse_source
 from decathlon.tasks.base import get_task
+from decathlon.training.optim import make_optimizers
 
 SCRIPT = ROOT / "bench/ablation.py"
 TASKS = ["cifar10-cnn", "cifar10-skip"]
@@ -104,10 +105,10 @@ def test_rows_are_made_once_and_on_validation(
     rows = json.loads(out.read_text())
     assert [row["row"] for row in rows] == names
     assert rows[0]["parameters"] > 1.5 * rows[1]["parameters"]
-    assert all(0 <= row["accuracy"] <= 1 and row["by_epoch"] == [row["accuracy"]] for row in rows)
+    assert all(0 <= row["value"] <= 1 and row["by_epoch"] == [row["value"]] for row in rows)
     first = capsys.readouterr().out
     assert first.count("seed 0") == 2
-    assert f"| no blocks | {100 * rows[1]['accuracy']:.2f} | " in first
+    assert f"| no blocks | {100 * rows[1]['value']:.2f} | " in first
     ablation.main()
     assert json.loads(out.read_text()) == rows
     assert "seed 0" not in capsys.readouterr().out
@@ -116,7 +117,7 @@ def test_rows_are_made_once_and_on_validation(
 def test_a_table_gives_means_over_seeds_and_differences(ablation: ModuleType) -> None:
     values = [("the recipe", 3, 0.80, 0.7), ("the recipe", 3, 0.84, 0.8), ("x", 3, 0.81, 0.7), ("x", 8, 0.9, 0.9)]
     rows = [
-        {"row": row, "epochs": epochs, "accuracy": with_tta, "one_view": without_tta}
+        {"row": row, "epochs": epochs, "value": with_tta, "without_tta": without_tta}
         for row, epochs, with_tta, without_tta in values
     ]
     assert ablation.table(rows, ["the recipe", "x", "y"], 3).splitlines()[2:] == [
@@ -133,3 +134,24 @@ def test_the_pages_tables_are_those_of_the_committed_rows(task_id: str, ablation
     assert {row["row"] for row in rows} <= set(names)
     for epochs in sorted({row["epochs"] for row in rows}):
         assert ablation.table(rows, names, epochs) in page
+
+
+@pytest.mark.parametrize("task_id", ["voc-faster-rcnn", "voc-retinanet"])
+def test_rows_of_detectors(task_id: str, ablation: ModuleType) -> None:
+    """The first row is the published recipe; all others change a field of it, or the backbone's learning rate."""
+    published = [json.loads(path.read_text())["overrides"] for path in (ROOT / "results" / task_id).glob("*.json")]
+    assert all(row == ablation.DETECTOR | {"precision": row["precision"]} for row in published)
+    task = get_task(task_id)
+    recipe = replace(
+        task.recipe(), **ablation.DETECTOR | {"weights": "none", "norm": "batch"}, min_size=64, max_size=128
+    )
+    variants = ablation.rows(task_id)
+    recipes = [repr(replace(recipe, **fields)) for fields, patches in variants.values() if not patches]
+    assert len(set(recipes)) == len(recipes) == len(variants) - 1
+    (patches,) = (patches for _, patches in variants.values() if patches)
+    with ablation.patched(patches):
+        model = task.model(recipe, DataInfo(["cat", "dog"]))
+    (optimizer,) = make_optimizers(model, recipe.optimizer)
+    backbone = {id(parameter) for parameter in model.backbone.body.parameters() if parameter.requires_grad}
+    slow = {id(p) for group in optimizer.param_groups if group.get("lr_scale") == 0.1 for p in group["params"]}
+    assert slow == backbone

@@ -106,7 +106,7 @@ def test_ablations_have_these_rows(line: str, ablation: ModuleType, monkeypatch:
 
     def record(task_id: str, recipe: object, data: object) -> dict[str, object]:
         chosen.append(task_id)
-        return {"accuracy": 0.5, "one_view": 0.5, "epochs": 1, "train_seconds": 1.0}
+        return {"value": 0.5, "without_tta": 0.5, "epochs": 1, "train_seconds": 1.0}
 
     monkeypatch.setattr(ablation, "train_and_measure", record)
     monkeypatch.setattr(sys, "argv", ["ablation.py", *words, *([] if "--data" in words else ["--data", "sample"])])
