@@ -176,11 +176,15 @@ def predict_command(args: list[str]) -> int:
     model, description = load_model(task_id, options)
     inputs, errors = read_inputs(task_id, options.inputs, options.text_column)
     rows = list[dict[str, Any]]()
-    for prediction in model.predict_each(inputs, device=options.device, batch_size=options.batch_size):
-        if isinstance(prediction, Exception):
-            errors.append(prediction)
-        else:
-            rows.append(prediction.to_dict() | save_files(prediction, options.save))
+    # Texts are sorted by length in all; of images, which predictions hold, only a batch is kept at once.
+    chunk = len(inputs) if dataset == "imdb" else options.batch_size
+    for start in range(0, len(inputs), max(1, chunk)):
+        part = inputs[start : start + max(1, chunk)]
+        for prediction in model.predict_each(part, device=options.device, batch_size=options.batch_size):
+            if isinstance(prediction, Exception):
+                errors.append(prediction)
+            else:
+                rows.append(prediction.to_dict() | save_files(prediction, options.save))
     if not rows:
         raise errors[0]
     say(description)

@@ -13,7 +13,7 @@ from decathlon.data.base import DataInfo
 from decathlon.data.transforms import words
 from decathlon.evaluation.classification import rank_classes
 from decathlon.evaluation.onnx_graph import OnnxNetwork
-from decathlon.evaluation.predictions import TextClassification, device_of, predict_in_batches
+from decathlon.evaluation.predictions import TextClassification, device_of, predict_in_batches, require_text
 from decathlon.models.textcnn import TextCNN, trim_padding
 
 
@@ -31,6 +31,7 @@ def predict(
     """
 
     def read(text: str, index: int) -> tuple[str, list[str]]:
+        require_text(text)
         tokens = words.split(imdb.clean_text(text))
         if not tokens:
             raise ValueError(f"the review {text[:40]!r} holds no word")

@@ -31,6 +31,7 @@ from decathlon.evaluation.voc_ap import eleven_point_ap, match_difficult, precis
 
 BATCH_SIZE = 8  # of evaluation
 MAX_DETECTIONS = [1, 10, 100]  # of an image, for COCO's metrics; torchmetrics needs the last to be 100
+MAX_BATCH_PIXELS = 8_000_000  # of the images that `predict` holds at once as float32, before the network scales them
 KEYS = ("boxes", "labels", "scores")
 MAX_PLOTTED = 12  # images in boxes.png
 
@@ -210,13 +211,27 @@ def detect(model: nn.Module, images: list[Tensor]) -> list[Target]:
     """All detections in uint8 images (3, H, W) of any sizes: boxes (M, 4) in their pixels, labels and scores (M,)."""
     if isinstance(model, OnnxNetwork):
         return [detect_by_onnx(model, image) for image in images]
-    device = device_of(model)
-    with torch.no_grad():
-        outputs: list[Target] = model.eval()([to_float(image.to(device)) for image in images])
+    device, outputs = device_of(model), list[Target]()
+    for batch in limit_pixels(images):
+        with torch.no_grad():
+            outputs += model.eval()([to_float(image.to(device)) for image in batch])
     return [
         {name: output[name].float().cpu() if name != "labels" else output[name].cpu() for name in KEYS}
         for output in outputs
     ]
+
+
+def limit_pixels(images: list[Tensor]) -> Iterator[list[Tensor]]:
+    """The images in their order, in batches of at most `MAX_BATCH_PIXELS`, or of one image."""
+    batch, pixels = list[Tensor](), 0
+    for image in images:
+        size = image.shape[1] * image.shape[2]
+        if batch and pixels + size > MAX_BATCH_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+        batch, pixels = [*batch, image], pixels + size
+    if batch:
+        yield batch
 
 
 def detect_by_onnx(model: OnnxNetwork, image: Tensor) -> Target:

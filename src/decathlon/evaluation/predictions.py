@@ -215,6 +215,12 @@ def count_labels(labels: Sequence[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in Counter(labels).most_common()) or "nothing found"
 
 
+def require_text(value: Any) -> None:
+    """Raise ValueError where an input of a text task is no string."""
+    if not isinstance(value, str):
+        raise ValueError(f"a text must be a string, not {type(value).__name__}")
+
+
 def predict_in_batches(
     inputs: Sequence[Any], read: Callable[[Any, int], E], predict_batch: Callable[[list[E]], list[P]], batch_size: int
 ) -> list[P | Exception]:
@@ -224,7 +230,7 @@ def predict_in_batches(
         inputs: The user's inputs.
         read: From an input and its index to an example.
         predict_batch: From examples to their predictions.
-        batch_size: Inputs in a batch; no more are in memory at once.
+        batch_size: Inputs in a batch; a prediction keeps the image that it shows.
 
     Returns:
         For each input its prediction, or the ValueError or OSError that `read` raised.

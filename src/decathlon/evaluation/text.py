@@ -11,7 +11,7 @@ from decathlon.data import embeddings, imdb
 from decathlon.data.embeddings import Encoder, pool, read_tokenizer
 from decathlon.data.transforms.tokens import encode
 from decathlon.evaluation.onnx_graph import OnnxGraph, OnnxNetwork
-from decathlon.evaluation.predictions import TextClassification
+from decathlon.evaluation.predictions import TextClassification, require_text
 
 MAX_TITLE_CHARS = 80  # of a text, as the name of its prediction
 
@@ -28,6 +28,15 @@ class EncoderClassifier(nn.Module):
         return self.head(pool(self.encoder, token_ids))
 
 
+def clean(text: str) -> str:
+    """A review without markup. Raises ValueError where it is no string, or holds no word."""
+    require_text(text)
+    cleaned = imdb.clean_text(text)
+    if not any(map(str.isalnum, cleaned)):
+        raise ValueError(f"the review {text[:40]!r} holds no word")
+    return cleaned
+
+
 def predict(
     network: nn.Module, encoder: Encoder, texts: Sequence[str], classes: list[str], batch_size: int
 ) -> list[TextClassification | Exception]:
@@ -41,10 +50,13 @@ def predict(
         batch_size: Texts that go through the network at once.
     """
     results: list[TextClassification | Exception | None] = [None] * len(texts)
-    cleaned = [imdb.clean_text(text) for text in texts]
-    readable = [i for i, text in enumerate(cleaned) if any(map(str.isalnum, text))]
-    for i in set(range(len(texts))) - set(readable):
-        results[i] = ValueError(f"the review {texts[i][:40]!r} holds no word")
+    cleaned: dict[int, str] = {}
+    for i, text in enumerate(texts):
+        try:
+            cleaned[i] = clean(text)
+        except ValueError as error:
+            results[i] = error
+    readable = list(cleaned)
     token_ids = dict(zip(readable, encode(encoder.tokenizer, [cleaned[i] for i in readable]), strict=True))
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     order = sorted(readable, key=lambda i: len(token_ids[i]))

@@ -55,8 +55,10 @@ class TextCNN(nn.Module):
         vectors = self.vectors(tokens).transpose(1, 2)  # (N, L) -> (N, L, embedding_dim) -> (N, embedding_dim, L)
         is_word = (tokens != PAD).unsqueeze(1)  # (N, 1, L)
         activations = [convolution(vectors).relu() for convolution in self.convolutions]
-        # n-grams that start in the padding get 0, the minimum of ReLU, so that the maximum ignores them.
-        return [values * is_word[..., : values.shape[2]] for values in activations]
+        # n-grams that end in the padding get 0, the minimum of ReLU, so that the maximum ignores them: else the logits
+        # of a text would depend on the other texts of its batch.
+        sizes = zip(self.kernel_sizes, activations, strict=True)
+        return [values * is_word[..., size - 1 :] for size, values in sizes]
 
     def classify(self, activations: list[Tensor]) -> Tensor:
         """Max over time and the fully connected layer: what `activations` returns -> logits (N, num_classes)."""

@@ -39,7 +39,11 @@ def open_image(path: str) -> Image.Image:
             if upright is not None:
                 upright.info["frames"] = getattr(image, "n_frames", 1)
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image that can be read") from None
+        heic = content.getvalue()[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
+        hint = ": it is HEIC, as phones write it; convert it to JPEG" if heic else ""
+        raise ValueError(f"{path} is not an image that can be read{hint}") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path} has too many pixels; at most {MAX_PIXELS:,} are read") from None
     except Exception as error:  # on damaged files Pillow raises nearly anything: SyntaxError and struct.error, too
         raise ValueError(f"{path} is damaged: {error}") from None
     if upright is None:
@@ -132,12 +136,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Any image as RGB; what is transparent becomes white."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        over = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
     if image.mode.startswith(("I", "F")):  # 16 bits and more, which convert() would clip
         values = np.nan_to_num(np.asarray(image, np.float32))
         image = Image.fromarray((values * (255 / white_value(image))).clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
     return image.convert("RGB")
 
 
