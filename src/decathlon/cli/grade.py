@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
+import json
+import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +47,15 @@ def start_command(args: list[str]) -> int:
 
 def grade_command(args: list[str]) -> int:
     """`decathlon grade net.py`: exit status 0 if all stages passed and the bar, where there is one, is cleared."""
+    try:
+        return _grade(args)
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+        if "--json" in args:  # for programs that read the result whatever the exit status
+            print(json.dumps({"error": str(error), "passed": False, "stages": []}))
+        raise
+
+
+def _grade(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         if not args:
             raise UsageError("decathlon grade needs a file: net.py, or net.py:FUNCTION")
@@ -74,7 +87,9 @@ def grade_command(args: list[str]) -> int:
     data = join_path(options.data, parsed.reading, task.SPEC.dataset)
     run_options = RunOptions(data, options.data_dir)
     rest_of = options.out, report, options.quick, options.seeds, options.reference
-    result = grade(network, task, parsed.recipe, run_options, *rest_of)
+    # What the network prints goes to stderr: with --json nothing but the result may be on stdout.
+    with contextlib.redirect_stdout(sys.stderr) if parsed.common.json else contextlib.nullcontext():
+        result = grade(network, task, parsed.recipe, run_options, *rest_of)
     print_output(result, parsed.common.json, lambda: print_grade(result))
     return 0 if result["passed"] else 1
 
@@ -96,10 +111,14 @@ def read_task(file: Path) -> str:
     """
     from decathlon.data.io import files
 
+    text = files.read_text(file)
     try:
-        statements = ast.parse(files.read_text(file)).body
+        statements = ast.parse(text).body
     except (SyntaxError, ValueError) as error:
-        raise UsageError(f"{file} is not Python, so its task is not known ({error}); name it with --task") from None
+        if named := re.search(r"""^TASK *= *["']([\w-]+)["']""", text, re.MULTILINE):
+            return named[1]  # what is wrong the first stage says
+        line = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
+        raise UsageError(f"{file}: {getattr(error, 'msg', error)}{line}; and it names no task") from None
     for statement in statements:
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
             names = [target.id for target in statement.targets if isinstance(target, ast.Name)]

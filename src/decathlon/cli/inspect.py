@@ -21,6 +21,8 @@ def inspect_command(args: list[str]) -> int:
         raise UsageError("decathlon inspect needs a path: that of your own data")
     if options.path in ("official", "sample"):
         raise UsageError("decathlon inspect looks at your own data: name its path")
+    if Path(options.path, "config.json").is_file() and Path(options.path, "metrics.jsonl").is_file():
+        raise UsageError(f"{options.path} is a run folder: decathlon report {options.path} shows it")
     if options.task:
         check_task(options.task, task_ids())
     from decathlon.data.base import parse_source

@@ -111,8 +111,12 @@ def expect_shape(output: Any, shape: tuple[int, ...], example: Tensor, part: str
     """Raise ValueError unless `output`, of a `part` of the network, is a tensor of this shape."""
     actual = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
     if actual != f"shape {shape}":
+        hint = ": is return missing in forward()?" if output is None else ""
+        if isinstance(output, Tensor) and tuple(output.shape) == shape[1:]:
+            hint = ": the first dimension, that of the batch, is lost; flatten from dimension 1 on"
+        wanted = shape if isinstance(output, Tensor) else f"one tensor of shape {shape}"
         raise ValueError(
-            f"the {part} returns {actual} for an input of shape {tuple(example.shape)}; it must return {shape}"
+            f"the {part} returns {actual} for an input of shape {tuple(example.shape)}; it must return {wanted}{hint}"
         )
 
 

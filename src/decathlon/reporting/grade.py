@@ -86,7 +86,7 @@ def grade(
         `task`, `file`, `data`, `stages`, `passed`, `cleared` (None: not trained, or no bar), `result`, `folder`.
 
     Raises:
-        UsageError: The file has no such function, or the reference is a run of another task.
+        UsageError: The reference is a run of another task.
         FileNotFoundError, ConnectionError, ValueError: The data are missing or damaged.
     """
     _check_reference(reference, task)
@@ -105,12 +105,8 @@ def grade(
         result["passed"] = stage.passed
         report(stage)
 
-    try:
-        for stage in run_stages(candidate):
-            note(stage)
-    except UsageError:  # the file has no such function: that is no attempt
-        atomic.remove(attempt)
-        raise
+    for stage in run_stages(candidate):
+        note(stage)
     if not quick and result["passed"]:
         write_attempt(attempt, result)
         stage, summaries = train_whole(task, recipe, dataclasses.replace(options, model=network), attempt, seeds)

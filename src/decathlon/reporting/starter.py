@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from decathlon import __version__
 from decathlon.data.io import atomic
 from decathlon.tasks.base import Spec, get_task
 
@@ -18,7 +19,10 @@ VOC_OUTPUT = (
     "in training a dict of losses, else for each image a dict with boxes (M, 4) as left, top, right, bottom in pixels, "
     "labels (M,) from 1, and scores (M,)"
 )
-INSTALL = "%pip install -q decathlon"
+INSTALL = f"""try:
+    import decathlon
+except ModuleNotFoundError:  # from a file: the package is not on PyPI, where anybody could take its name
+    %pip install -q ./decathlon-{__version__}-py3-none-any.whl"""
 WIDTH = 100  # characters of a line in net.py
 LOGITS = "no softmax at the end: the loss, cross-entropy, contains it"
 
@@ -308,8 +312,8 @@ def notebook(task_id: str) -> dict[str, Any]:
         _markdown(
             f"# {task_id}\n\n{spec.network[0].upper()}{spec.network[1:]}. Bar: {_bar(spec)}.\n\nWrite the network in "
             "`net.py` beside this notebook; in Colab, upload it into the files on the left.\n\n"
-            "The next cell installs decathlon, and changes nothing where it is installed already. A checkout of the\n"
-            "repository works, too: `pip install -e FOLDER`."
+            "The next cell installs decathlon where it is missing: in Colab upload the wheel, too, which `make dist`\nin a "
+            "checkout of the repository builds."
         ),
         _code(INSTALL),
         _code(

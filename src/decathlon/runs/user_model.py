@@ -52,6 +52,8 @@ def load_network(reference: str) -> nn.Module:
         raise ValueError(hint) from error
     except (Exception, SystemExit) as error:
         raise ValueError(f"--model {reference} failed: {type(error).__name__}: {error}") from error
+    if isinstance(network, type) and issubclass(network, nn.Module):
+        raise ValueError(f"--model {reference} returned the class {network.__name__}: write {network.__name__}()")
     if not isinstance(network, nn.Module):
         raise ValueError(f"--model {reference} returned a {type(network).__name__}, not a torch.nn.Module")
     check_parameters(network, reference)

@@ -20,9 +20,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from decathlon.data.base import Data, derive_seed
+from decathlon.data.io import files
 from decathlon.errors import UsageError
 from decathlon.evaluation.layers import find_layers, list_layers
-from decathlon.messages import duration, pluralize
+from decathlon.messages import duration, pluralize, some
 from decathlon.runs.user_model import load_network
 from decathlon.tasks.base import Task
 from decathlon.tasks.recipe import Recipe
@@ -37,6 +38,7 @@ LEARN_FRACTION = 0.5  # of the reference's gain on the small part that is enough
 SMALL_GAIN = 0.05  # a gain of the reference's metric below this says nothing: then the training losses are compared
 MAX_PART_SECONDS, MAX_SLOWDOWN = 60.0, 3.0  # a network that is both slower than this skips the small part
 SAME_OUTPUTS = 1e-3  # standard deviation over examples by standard deviation of all outputs
+DRAWS = ("uniform_", "normal_")  # what initialises the weights of a new layer
 
 
 class NeedsWork(ValueError):
@@ -160,10 +162,35 @@ def check_file(candidate: Candidate) -> str:
     try:
         candidate.network = load_network(candidate.reference)
     except UsageError as error:
-        raise UsageError(str(error).removeprefix("--model ")) from None
+        functions = re.findall(r"^def (\w+)", files.read_text(candidate.file), re.MULTILINE)
+        hint = f"; it has {some(functions)}: grade {candidate.file.name}:{functions[0]}" if functions else ""
+        raise NeedsWork(f"{str(error).removeprefix('--model ')}{hint}") from None
     except ValueError as error:
         raise explain(error, candidate) from error
+    if problem := describe_unregistered(candidate.network):
+        raise NeedsWork(problem)
     return f"{type(candidate.network).__name__} with {count_parameters(candidate.network):,} parameters"
+
+
+def describe_unregistered(network: nn.Module) -> str:
+    """A sentence on layers and parameters in Python lists, tuples or dicts, which are not trained; else empty."""
+    known = {id(part) for part in [*network.modules(), *network.parameters()]}
+    for prefix, module in network.named_modules():
+        for name, value in vars(module).items():
+            if name.startswith("_") or not isinstance(value, (list, tuple, dict)):
+                continue
+            values = value.values() if isinstance(value, dict) else value
+            lost = [part for part in values if isinstance(part, (nn.Module, nn.Parameter)) and id(part) not in known]
+            if lost:
+                kind = "Module" if isinstance(lost[0], nn.Module) else "Parameter"
+                better = f"nn.{kind}Dict" if isinstance(value, dict) else f"nn.{kind}List"
+                what = pluralize(len(lost), "layer" if kind == "Module" else "parameter")
+                where = f"{prefix}.{name}" if prefix else name
+                return (
+                    f"{where} is a Python {type(value).__name__}: the {what} in it are not registered, so they would "
+                    f"not be trained; use {better}"
+                )
+    return ""
 
 
 def check_shapes(candidate: Candidate) -> str:
@@ -193,8 +220,11 @@ def check_promise(candidate: Candidate) -> str:
 
 def describe_violation(violation: str, layers: dict[str, list[str]]) -> str:
     """A violation of the architecture with the layers that it is about."""
-    kinds = [kind for kind in layers if re.search(rf"\b{re.escape(kind)}\b", violation)]
-    listed = list_layers([name for kind in kinds for name in layers[kind]])
+    named = [kind for kind in layers if re.search(rf"\b{re.escape(kind)}\b", violation)]
+    kinds = [kind for kind in named if not any(kind != other and kind in other for other in named)]
+    listed = list_layers(list(dict.fromkeys(name for kind in kinds for name in layers[kind])))
+    if any(f" {kind}," in violation for kind in DRAWS):
+        return f"forward() draws random weights ({listed}): it makes a layer anew at every call; make it in __init__"
     counts = re.match(r"it has (\d+) .+, not (\d+)$", violation)
     if counts is None:
         return f"{violation} ({listed})" if listed else violation
@@ -243,6 +273,14 @@ def check_gradients(candidate: Candidate) -> str:
     trial = Trial(candidate.task, candidate.model, candidate.recipe, candidate.fabric)
     names = [name for name, module in candidate.model.named_modules() if module is candidate.network]
     network = trial.model.get_submodule(names[0]) if names else trial.model
+    batch = one_batch(candidate.task, candidate.data, candidate.recipe)
+    with candidate.fabric.autocast():
+        loss = candidate.task.training_loss(candidate.make_copy()[0].train(), batch, candidate.recipe)["loss"]
+    if not loss.requires_grad:
+        raise NeedsWork(
+            "no gradient reaches any layer: detach(), .data, .numpy(), no_grad(), argmax() or torch.tensor() cut the "
+            "output off from the loss"
+        )
     observed = gradients.observe_gradients(trial, network, candidate.data, candidate.file)
     if problem := gradients.describe(observed):
         raise NeedsWork(problem)
