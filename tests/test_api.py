@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import decathlon
 from decathlon import api
@@ -215,3 +215,35 @@ def test_work_is_done_once_for_many_predictions(monkeypatch: pytest.MonkeyPatch)
         misses = cached.cache_info().misses
         assert model.predict([name])[0].to_dict() == first
         assert cached.cache_info().misses == misses
+
+
+STROKES = {
+    "2": [(0.2, 0.3), (0.5, 0.1), (0.8, 0.3), (0.2, 0.9), (0.8, 0.9)],
+    "4": [(0.6, 0.9), (0.6, 0.1), (0.15, 0.65), (0.85, 0.65)],
+    "7": [(0.2, 0.1), (0.8, 0.1), (0.4, 0.9)],
+}
+
+
+@pytest.mark.parametrize(("side", "width"), [(280, 24), (1000, 6), (3000, 8)])
+def test_thin_digits_on_large_images(side: int, width: int) -> None:
+    """Averaged down to 20 pixels a thin stroke nearly vanishes, and a nearly black image looks like a 1."""
+    model = decathlon.load("mnist-cnn")
+    for label, points in STROKES.items():
+        paper = Image.new("L", (side, side), 255)
+        ImageDraw.Draw(paper).line([(x * side, y * side) for x, y in points], fill=0, width=width, joint="curve")
+        assert model.predict([paper])[0].to_dict()["label"] == label
+    dots = np.zeros((2000, 2000), np.uint8)
+    dots[[5, 900, 1990], [1990, 20, 1000]] = 255
+    with pytest.raises(ValueError, match=r"shows no digit"):
+        model.predict([dots])
+
+
+@pytest.mark.parametrize("task", ["imdb-textcnn", "imdb-roberta"])
+def test_texts_must_be_strings(task: str) -> None:
+    model = decathlon.load(task)
+    for value in (123, None, Path("x.txt")):
+        with pytest.raises(ValueError, match="a text must be a string, not"):
+            model.predict([value])
+    good, bad = model.predict_each(["A moving film .", None])
+    assert not isinstance(good, Exception)
+    assert isinstance(bad, ValueError)

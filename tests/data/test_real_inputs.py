@@ -19,7 +19,7 @@ from real_inputs import BOX, HEIGHT, WIDTH, boxes, read, sizes, texts
 from decathlon.data import imdb, pets
 from decathlon.data.base import Split, parse_source
 from decathlon.data.divide import hold_out
-from decathlon.data.io import idx, listing
+from decathlon.data.io import idx, images, listing, text_tables
 
 Captured = pytest.CaptureFixture[str]
 
@@ -878,3 +878,51 @@ def test_files_that_are_no_images_are_named(mine: Path, capsys: Captured) -> Non
     (mine / "red" / "more").mkdir()
     read("cifar10", mine)
     assert "ignored 2 in the folders of the classes (red/more, red/notes.txt): not .png" in capsys.readouterr().err
+
+
+# --- More of what tools write -----------------------------------------------------------------------------------------
+
+
+def test_masks_in_vocs_layout(mine: Path, decathlon: Command, capsys: Captured) -> None:
+    """As CVAT exports them: three folders, which are no classes of images."""
+    real.masked(mine, range(12))
+    for before, after in (("images", "JPEGImages"), ("masks", "SegmentationClass")):
+        (mine / before).rename(mine / after)
+    shutil.copytree(mine / "SegmentationClass", mine / "SegmentationObject")
+    assert sum(sizes(read("pets", mine))) == 12
+    assert json.loads(decathlon("inspect", mine, "--json").out)["dataset"] == "pets"
+    assert "folders of PASCAL VOC's layout" in decathlon("train", "cifar10-skip", "--data", mine).error
+
+
+def test_masks_beside_their_images_are_recognised(mine: Path, decathlon: Command) -> None:
+    real.masked(mine, range(6))
+    for mask in (mine / "masks").iterdir():
+        mask.rename(mine / f"{mask.stem}_mask.png")
+    for image in (mine / "images").iterdir():
+        image.rename(mine / image.name)
+    (mine / "images").rmdir()
+    (mine / "masks").rmdir()
+    assert "give --mask-suffix _mask" in decathlon("inspect", mine).error
+
+
+def test_heic_under_another_name(tmp_path: Path) -> None:
+    (tmp_path / "IMG_1.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    with pytest.raises(ValueError, match="it is HEIC, as phones write it; convert it to JPEG"):
+        images.open_image(str(tmp_path / "IMG_1.jpg"))
+
+
+def test_sixteen_bits_with_a_transparent_colour() -> None:
+    """Pillow's conversion to RGBA would clip all values above 255 to white."""
+    ramp = np.tile(np.linspace(0, 65535, 40).astype(np.uint16), (40, 1))
+    image = Image.fromarray(ramp)
+    image.info["transparency"] = 0
+    pixels = np.asarray(images.to_rgb(image))[0, :, 0]
+    assert pixels[0] == 0
+    assert pixels[20] == pytest.approx(131, abs=3)
+
+
+def test_excels_first_line(tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    table.write_text("sep=;\ntext;label\ngood;pos\nbad;neg\n")
+    rows = text_tables.read_table(table, ("text", "label"))
+    assert [(row.line, row.values) for row in rows] == [(3, ("good", "pos")), (4, ("bad", "neg"))]

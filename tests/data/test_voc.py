@@ -183,7 +183,7 @@ BOMB = (
         (xml(object_xml().replace("cat", " ")), "object 1 has no name"),
         (xml(object_xml(), size=(HEIGHT, HEIGHT)), "is of an image of 40×40, but"),
         ("<annotation><object>", "is not valid XML"),
-        ("", "is not valid XML"),
+        ("", "is empty: delete it, or annotate its image"),
         (BOMB, "declares entities or a document type"),
         ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "declares entities or a document type"),
     ],

@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from voc_trees import HEIGHT, PLACE, WIDTH, bright, mark, object_xml, own, patch, tree, whole, xml
 
 from decathlon.data import voc
@@ -176,3 +177,90 @@ def test_offline_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(download, "TRIES", 1)
     with pytest.raises(ConnectionError, match=r"both archives of VOC2007 are needed there.*--data sample"):
         official(tmp_path, allowed=True)
+
+
+# --- As tools write them ----------------------------------------------------------------------------------------------
+
+
+def warned(capsys: pytest.CaptureFixture[str], words: str) -> bool:
+    return words in " ".join(capsys.readouterr().err.split())
+
+
+def test_crowds_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """CVAT marks every box of a mask as a crowd: none would be trained on."""
+    own(coco(tmp_path / "half"))
+    assert warned(capsys, "4 of 9 boxes are marked difficult, or as crowds (iscrowd)")
+    box = {"bbox": [1, 2, 3, 4], "category_id": 7, "iscrowd": 1}
+    annotations = [box | {"id": n, "image_id": n} for n in range(10)]
+    with pytest.raises(ValueError, match="all 10 boxes to train on are marked difficult"):
+        own(coco(tmp_path / "all", annotations=annotations))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "images/Ñ%20{}.png",
+        "/data/local-files/?d=images/Ñ {}.png",
+        "/data/local-files/?d=images/%C3%91%20{}.png",
+        "Ñ {}.png",
+    ],
+)
+def test_names_as_label_studio_and_macos_write_them(written: str, tmp_path: Path) -> None:
+    place = coco(tmp_path / "mine")
+    root = json.loads((place / "annotations.json").read_text())
+    for image in root["images"]:
+        (place / "images" / image["file_name"]).rename(place / "images" / f"N\u0303 {image['id']}.png")  # taken apart
+        image["file_name"] = written.format(image["id"])
+    (place / "annotations.json").write_text(json.dumps(root))
+    assert len(whole(own(place))) == 10
+
+
+def yolo(place: Path, images: str, labels: str, count: int = 12) -> Path:
+    for folder in (images, labels):
+        (place / folder).mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        mark(patch(), number).save(place / images / f"{number}.png")
+        (place / labels / f"{number}.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+    return place
+
+
+def test_yolo_lists_divide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ultralytics' data.yaml may name lists: a random division could put neighbours of a video into the test split."""
+    place = yolo(tmp_path / "mine", "images", "labels")
+    (place / "data.yaml").write_text("train: train.txt\nval: val.txt\ntest: test.txt\nnames: [cat]\n")
+    for name, numbers in (("train", range(6)), ("val", range(6, 8)), ("test", range(8, 11))):
+        (place / f"{name}.txt").write_text("".join(f"./images/{number}.png\n" for number in numbers))
+    data = own(place)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [6, 2, 3]
+    assert warned(capsys, "1 images are in no list and are left out (11.png)")
+    (place / "val.txt").write_text("./images/absent.png\n")
+    with pytest.raises(FileNotFoundError, match=r"lists images/absent\.png, but there is no such image"):
+        own(place)
+
+
+def test_yolo_of_darknet(tmp_path: Path) -> None:
+    place = yolo(tmp_path / "mine", "obj_train_data", "obj_train_data")
+    (place / "obj.names").write_text("cat\n")
+    data = own(place)
+    assert data.info.classes == ["cat"]
+    assert sum(map(len, (data.train, data.validation, data.test))) == 12
+
+
+def test_cvats_own_format_is_named(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    patch().save(tmp_path / "images" / "1.png")
+    (tmp_path / "annotations.xml").write_text("<annotations><image id='0' name='1.png'/></annotations>")
+    with pytest.raises(ValueError, match="is CVAT's own format, which is not read: export boxes as COCO"):
+        own(tmp_path)
+
+
+def test_turned_images_whose_size_does_not_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = yolo(tmp_path / "mine", "images", "labels")
+    (place / "data.yaml").write_text("names: [cat]\n")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(12):
+        (place / "images" / f"{number}.png").unlink()
+        mark(patch(), number).save(place / "images" / f"{number}.jpg", exif=exif)
+    own(place)
+    assert warned(capsys, "12 images are stored turned (EXIF), and their annotations do not tell")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import socket
@@ -232,3 +233,35 @@ def test_no_network_is_reported_with_a_workaround(
 def test_recipes_that_make_no_sense(task_id: str, changes: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         replace(get_task(task_id).recipe(), **changes)
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_a_detector_of_other_classes_gives_the_rows_of_the_same_names(task_id: str, tmp_path: Path) -> None:
+    """Fine-tuning the weights that ship, or a run of one's own, on classes of which some are the same."""
+    heads = {
+        "voc-faster-rcnn": "roi_heads.box_predictor.cls_score.bias",
+        "voc-retinanet": "head.classification_head.cls_logits.bias",
+    }
+    names = ["cat", "dog", "person"]
+    torch.manual_seed(2)
+    model = get_task(task_id).model(plain(task_id), DataInfo(names))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"a detector of 4 classes, which are .*not ours|neither COCO's"):
+        pretrained_model(task_id, ["person", "van"], tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"info": {"classes": names}}))
+    for ours, wanted in (
+        (["person", "van", "cat", "boat"], [0, 3, None, 1, None]),
+        (["dog", "cat", "person"], [0, 2, 1, 3]),
+    ):
+        tuned = pretrained_model(task_id, ours, tmp_path)  # the folder
+        theirs = model.state_dict()[heads[task_id]].reshape(-1, 4)
+        rows = tuned.state_dict()[heads[task_id]].reshape(-1, len(ours) + 1)
+        for column, source in enumerate(wanted):
+            if source is not None:
+                assert torch.equal(rows[:, column], theirs[:, source])
+        backbone = next(
+            name for name in tuned.state_dict() if name.startswith("backbone.body") and name.endswith("weight")
+        )
+        assert torch.equal(tuned.state_dict()[backbone], model.state_dict()[backbone])

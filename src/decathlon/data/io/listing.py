@@ -115,9 +115,9 @@ class FileIndex:
         for path in self.files:
             relative = path.relative_to(folder)
             for key in {str(relative.with_suffix("").as_posix()), relative.as_posix()}:
-                self._by_path.setdefault(key.casefold(), []).append(path)
+                self._by_path.setdefault(fold(key), []).append(path)
             for key in {path.stem, path.name}:
-                self._by_name.setdefault(key.casefold(), []).append(path)
+                self._by_name.setdefault(fold(key), []).append(path)
 
     def find(self, name: str, anywhere: bool = False) -> list[Path]:
         """The files of this path below the folder, with or without ending; with `anywhere` those of this name, too.
@@ -125,12 +125,17 @@ class FileIndex:
         Names in the very same case come before others.
         """
         key = name.replace("\\", "/")
-        matching = self._by_path.get(key.casefold(), [])
+        matching = self._by_path.get(fold(key), [])
         if not matching and anywhere:
             key = key.rpartition("/")[2]
-            matching = self._by_name.get(key.casefold(), [])
+            matching = self._by_name.get(fold(key), [])
         exact = [path for path in matching if path.as_posix().endswith(key) or path.stem == Path(key).name]
         return exact or matching
+
+
+def fold(name: str) -> str:
+    """A name for comparing: without case, and with letters composed, which macOS takes apart (й as и and a breve)."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def clean_name(name: str) -> str:

@@ -85,7 +85,30 @@ def find_boxes(path: Path) -> BoxFiles:
 def _checked(read: Callable[[], Listing], where: Path) -> Listing:
     sides, names = read()
     warn_names(names, where)
+    check_difficult(sides, where)
     return sides, names
+
+
+def check_difficult(sides: dict[str, list[Annotation]], where: Path) -> None:
+    """Say how many boxes are marked difficult, or as crowds: they are neither trained on nor counted.
+
+    Raises:
+        ValueError: All boxes of the images to train on are.
+    """
+    marked = {a.image_path.name: sum(a.difficult) for side in sides.values() for a in side if any(a.difficult)}
+    if not marked:
+        return
+    training = [flag for annotation in sides.get("train", []) for flag in annotation.difficult]
+    if training and all(training):
+        raise ValueError(
+            f"{where}: all {len(training):,} boxes to train on are marked difficult, or as crowds (iscrowd), as CVAT "
+            "exports masks: they would be neither trained on nor counted; set the mark to 0, or export polygons"
+        )
+    total = sum(len(annotation.difficult) for side in sides.values() for annotation in side)
+    warn(
+        f"{where}: {sum(marked.values()):,} of {total:,} boxes are marked difficult, or as crowds (iscrowd): they are "
+        f"neither trained on nor counted ({some(marked)})"
+    )
 
 
 def warn_names(names: list[str], where: Path) -> None:
@@ -116,6 +139,10 @@ def list_voc(path: Path) -> dict[str, Pairs]:
             raise ValueError(f"{missing} contains no XML file, as the other splits do")
         return {}
     tree = VocTree.at(path)
+    if len(tree.xmls.files) == 1 and _root_tag(tree.xmls.files[0]) == "annotations":
+        raise ValueError(
+            f"{tree.xmls.files[0]} is CVAT's own format, which is not read: export boxes as COCO, PASCAL VOC or YOLO"
+        )
     return tree.divided() if tree.xmls.files else {}
 
 
@@ -274,6 +301,13 @@ def _written_name(xml: Path) -> str:
     return (root.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
 
 
+def _root_tag(xml: Path) -> str:
+    try:
+        return str(ElementTree.fromstring(files.read_bytes(xml), forbid_dtd=True).tag)
+    except Exception:  # errors in it are reported when it is read
+        return ""
+
+
 def read_voc(sides: dict[str, Pairs], where: Path) -> Listing:
     """All annotations, by split, and the classes: those of the training split.
 
@@ -295,6 +329,7 @@ def read_voc(sides: dict[str, Pairs], where: Path) -> Listing:
         raise ValueError(f"{sides['train'][0][1].parent}: none of the images to train on has a box")
     files.check_class_names(names, sides["train"][0][1].parent)
     warn_names(names, where)
+    check_difficult(annotations, where)
     return annotations, names
 
 

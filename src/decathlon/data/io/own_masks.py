@@ -12,7 +12,8 @@ from decathlon.data.io.images import IMAGE_SUFFIXES
 from decathlon.data.io.listing import find_folder, find_splits, has_suffix, list_folder, raise_errors
 from decathlon.messages import some, warn
 
-IMAGE_FOLDERS, MASK_FOLDERS = ("images", "image", "imgs", "img"), ("masks", "mask")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
+MASK_FOLDERS = ("masks", "mask", "segmentationclass")  # the last two of PASCAL VOC's layout, as CVAT exports it
 MAX_VALUES = 6  # values of a wrong mask that an error lists
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 LAYOUTS = (
@@ -45,6 +46,8 @@ def list_own_masks(folder: Path, suffix: str) -> list[tuple[str, Path, Path]]:
         if unused:
             warn(f"{folder}: ignored {some(unused)}: splits are train, val and test")
         return [triple for side, top in tops.items() for triple in _pair_folder(side, top, suffix)]
+    if find_folder(folder, "imagesets"):
+        warn(f"{folder}: the lists in ImageSets are not read: images are divided at random")
     return _pair_folder("train", folder, suffix)
 
 
@@ -54,12 +57,18 @@ def _pair_folder(side: str, folder: Path, suffix: str) -> list[tuple[str, Path, 
         return pair_masks(side, images, masks, suffix)
     top = images or folder
     beside = [path for path in list_folder(top)[0] if has_suffix(path, IMAGE_SUFFIXES)]
-    guess = suffix or _common_suffix([path.stem for path in beside], [path.stem for path in beside])
+    guess = suffix or find_pairs(top)
     if beside and masks is None and suffix:
         return pair_masks(side, top, top, suffix)
     missing = folder / "images" if images is None else folder / "masks"
     hint = f"; for masks named like {beside[-1].name} give --mask-suffix {guess}" if beside and guess else ""
     raise ValueError(f"{missing} is not a folder: {LAYOUTS}{hint}")
+
+
+def find_pairs(folder: Path) -> str:
+    """The suffix of masks that lie beside their images in a folder, such as `_mask`; empty where there are none."""
+    stems = [path.stem for path in list_folder(folder)[0] if has_suffix(path, IMAGE_SUFFIXES)]
+    return _common_suffix(stems, stems)
 
 
 def pair_masks(side: str, images: Path, masks: Path, suffix: str) -> list[tuple[str, Path, Path]]:
@@ -167,7 +176,8 @@ def _read_grey(values: np.ndarray, path: Path) -> tuple[np.ndarray, str]:
     unique = set(np.unique(values).tolist())
     if not any(unique <= {0, top} for top in (1, 255, 65535)):
         blurred = ": JPEG blurs edges, save masks as PNG" if has_suffix(path, (".jpg", ".jpeg", ".jfif")) else ""
-        many = ": export it without antialiasing" if len(unique) > 2 and not blurred else ""
+        several = ": save a mask with two values, for one kind of foreground" if len(unique) <= MAX_VALUES else ""
+        many = several or (": export it without antialiasing" if not blurred else "")
         raise ValueError(
             f"{path} holds the values {name_values(values)}; a mask has 0 for the background and one of 1, 255 for "
             f"what is looked for{blurred or many}"

@@ -59,7 +59,7 @@ def decode_text(content: bytes, path: Path) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: byte {error.start}; save it as UTF-8") from None
+        raise ValueError(f"{path} is not UTF-8: byte {error.start}; save it as UTF-8 (in Excel: CSV UTF-8)") from None
 
 
 def _find_columns(names: Sequence[str], columns: Sequence[str]) -> list[int] | None:
@@ -97,6 +97,7 @@ def _read_csv(text: str, path: Path, columns: Sequence[str], flags: Sequence[str
     csv.field_size_limit(sys.maxsize)
     if not text.strip():
         raise ValueError(f"{path} holds no rows")
+    text = re.sub(r"\Asep=.(?=\r?\n)", "", text)  # Excel's line, left empty so that lines keep their numbers
     headers = {delimiter: _header(text, delimiter) for delimiter in DELIMITERS}
     fitting = [delimiter for delimiter, names in headers.items() if _find_columns(names, columns) is not None]
     if not fitting:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException, ElementTree
@@ -92,7 +93,8 @@ def read_xml(image_path: Path, path: Path) -> Annotation:
     except DefusedXmlException:
         raise ValueError(f"{path} declares entities or a document type, which no annotation needs: refused") from None
     except (ParseError, ValueError, LookupError) as error:
-        raise ValueError(f"{path} is not valid XML: {error}") from None
+        reason = f"is not valid XML: {error}" if path.stat().st_size else "is empty: delete it, or annotate its image"
+        raise ValueError(f"{path} {reason}") from None
     boxes, names, difficult = list[Box](), list[str](), list[bool]()
     for number, item in enumerate(root.findall("object"), 1):
         name = clean_name(item.findtext("name") or "")
@@ -302,14 +304,16 @@ def _size(image: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _find_image(name: str, folders: list[Path], listed_in: Path, find: Callable[[str], Path | None] | None) -> Path:
-    relative = PurePosixPath(name.replace("\\", "/"))  # as Windows writes it
-    leads_outside = relative.is_absolute() or ".." in relative.parts
-    if not leads_outside:
-        for folder in folders:
+    # Label Studio writes /data/local-files/?d=FOLDER/NAME, and encodes characters as in addresses.
+    leads_outside = False
+    for written in dict.fromkeys([name, unquote(name), unquote(name.rpartition("?d=")[2])]):
+        relative = PurePosixPath(written.replace("\\", "/"))  # as Windows writes it
+        leads_outside = relative.is_absolute() or ".." in relative.parts
+        for folder in () if leads_outside else folders:
             if (folder / relative).is_file():
                 return folder / relative
-    if find is not None and (image := find(str(relative))) is not None:
-        return image
+        if find is not None and (image := find(str(relative))) is not None:
+            return image
     if leads_outside:
         raise ValueError(f"it lists {name!r}, which leads outside its folder")
     raise FileNotFoundError(f"{listed_in} lists {name}, which is in none of {', '.join(map(str, folders))}")

@@ -9,7 +9,9 @@ from pathlib import Path
 from decathlon.data.io import files
 from decathlon.data.io.images import IMAGE_SUFFIXES
 from decathlon.data.io.listing import (
+    SPLIT_NAMES,
     FileIndex,
+    choose_splits,
     clean_name,
     find_folder,
     find_splits,
@@ -23,7 +25,7 @@ from decathlon.messages import some, warn
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
 CLASS_LISTS = ("classes.txt", "obj.names")  # of labelImg and Label Studio, and of Darknet
-MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_BYTES, MAX_LIST_BYTES = 1 << 20, 1 << 28
 TOLERANCE = 1e-3  # by which rounding may push a fraction beyond 1
 Folders = dict[str, tuple[Path, Path]]  # of each split the folders of its images and of its labels
 
@@ -31,8 +33,8 @@ Folders = dict[str, tuple[Path, Path]]  # of each split the folders of its image
 def find_yolo(path: Path) -> Folders:
     """The folders of each split; none where `path` is not in YOLO's layout.
 
-    Layouts: `images/` and `labels/`; `train/`, `val/` and `test/` in each of these, or these in each of them; or images
-    and labels in one folder, beside `classes.txt`.
+    Layouts: `images/` and `labels/`; `train/`, `val/` and `test/` in each of these, or these in each of them; both in
+    `obj_train_data/` and the like; or both in one folder, beside `classes.txt`.
     """
     images, labels = find_folder(path, "images"), find_folder(path, "labels")
     if images is not None and labels is not None:
@@ -51,6 +53,12 @@ def find_yolo(path: Path) -> Folders:
             folders[side] = images, labels
     if folders:
         return folders if "train" in folders else {}
+    darknet: Folders = {}  # CVAT's YOLO 1.1
+    for side in ("train", "val", "test"):
+        if folder := find_folder(path, *(f"obj_{name}_data" for name in SPLIT_NAMES[side])):
+            darknet[side] = folder, folder
+    if "train" in darknet:
+        return darknet
     texts = [file for file in list_folder(path)[0] if has_suffix(file, (".txt",))] if path.is_dir() else []
     is_flat = class_list(path) is not None and len(texts) > 1
     return {"train": (path, path)} if is_flat else {}
@@ -149,12 +157,45 @@ def read_yolo(path: Path, folders: Folders) -> tuple[dict[str, list[Annotation]]
             where = str(label or image)
             sides[side].append(Annotation(image, where, None, boxes, classes, [False] * len(boxes), normalized=True))
     raise_errors(errors, path)
+    if list(sides) == ["train"] and (lists := split_lists(path)):
+        sides = divide_by_lists(sides["train"], lists, path)
     if empty:
         warn(f"{path}: {len(empty):,} boxes without area are left out ({some(empty)})")
     if not names:
         names = [str(number) for number in range(highest + 1)]
         warn(f"{path}: no data.yaml or classes.txt names the classes: they are called 0 to {highest}")
     return sides, names
+
+
+def split_lists(path: Path) -> dict[str, Path]:
+    """The files `train.txt`, `val.txt` and `test.txt` that list the images of the splits; none without the first."""
+    texts = [file for file in list_folder(path)[0] if has_suffix(file, (".txt",)) and split_name(file.stem)]
+    labels = {image.stem.casefold() for image in list_folder(path)[0] if has_suffix(image, IMAGE_SUFFIXES)}
+    return choose_splits([file for file in texts if file.stem.casefold() not in labels], path)
+
+
+def divide_by_lists(annotations: list[Annotation], lists: dict[str, Path], path: Path) -> dict[str, list[Annotation]]:
+    """The annotations by split, as files list their images; says which are in none.
+
+    Raises:
+        FileNotFoundError: A listed image is not there: names ten of them.
+    """
+    index, errors = FileIndex(path, IMAGE_SUFFIXES), list[Exception]()
+    of_image = {annotation.image_path: annotation for annotation in annotations}
+    sides: dict[str, list[Annotation]] = {}
+    for side, file in lists.items():
+        sides[side] = []
+        for line in files.read_text(file, MAX_LIST_BYTES).splitlines():
+            if name := line.strip().removeprefix("./"):
+                found = [of_image[image] for image in index.find(name, anywhere=True) if image in of_image]
+                if not found:
+                    errors.append(FileNotFoundError(f"{file} lists {name}, but there is no such image"))
+                sides[side] += found[:1]
+    raise_errors(errors, path)
+    listed = {annotation.image_path for side in sides.values() for annotation in side}
+    if spare := [image.name for image in of_image if image not in listed]:
+        warn(f"{path}: {len(spare):,} images are in no list and are left out ({some(spare)})")
+    return {side: sides[side] for side in ("train", "val", "test") if sides.get(side)}
 
 
 def _pair_files(images: Path, labels: Path, path: Path) -> list[tuple[Path, Path | None]]:
