@@ -296,7 +296,9 @@ def test_turned_is_undone_by_its_inverse() -> None:
     boxes = np.array([[1.0, 2, 11, 22]])
     for there, back in ((2, 2), (3, 3), (4, 4), (5, 5), (6, 8), (7, 7), (8, 6)):
         size = (HEIGHT, WIDTH) if there >= 5 else (WIDTH, HEIGHT)
-        assert orient_boxes(orient_boxes(boxes, there, WIDTH, HEIGHT), back, *size).tolist() == boxes.tolist()
+        turned = orient_boxes(boxes, there, WIDTH, HEIGHT)
+        assert turned.tolist() != boxes.tolist()
+        assert orient_boxes(turned, back, *size).tolist() == boxes.tolist()
 
 
 def test_a_square_photo_is_taken_as_upright() -> None:

@@ -94,5 +94,5 @@ def check_review(text: str | None) -> str | None:
         raise ValueError(f"the review has {len(text):,} characters; at most {MAX_REVIEW_CHARACTERS:,} are read")
     cleaned = clean_text(text)
     if not words.split(cleaned):
-        raise ValueError("the review contains no word in Latin letters: both networks learned from English reviews")
+        raise ValueError("the review contains no word: both networks learned from English reviews")
     return cleaned

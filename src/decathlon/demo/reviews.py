@@ -49,9 +49,9 @@ def predict(text: str) -> dict[str, ReviewPrediction]:
 
 
 def find_word_spans(text: str) -> list[Span]:
-    """The spans of the words that `words.split` finds; of a huge text those of its first and last part."""
-    spans = [match.span() for match in words.WORD.finditer(text.lower())]
-    return spans if len(text.lower()) == len(text) else []  # a few capitals become two letters, which shifts the spans
+    """The spans of the words that `words.split` finds."""
+    lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)  # İ becomes two letters: spans would shift
+    return [match.span() for match in words.WORD.finditer(lower)]
 
 
 def predict_textcnn(text: str) -> ReviewPrediction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -105,7 +106,8 @@ def write(inspection: Inspection, path: Path, tasks: Sequence[str], options: str
         options: Flags by which it is read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    page = PAGES.get_template("inspect.html").render(inspection=inspection, tasks=tasks, options=options)
+    quoted = shlex.quote(str(inspection.path))
+    page = PAGES.get_template("inspect.html").render(inspection=inspection, tasks=tasks, options=options, path=quoted)
     return atomic.write_text(path, page)
 
 
