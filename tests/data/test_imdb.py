@@ -247,7 +247,9 @@ def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     path.write_text("text,label\n" + "one,a\ntwo,b\n" * 10, encoding="utf-8-sig")
     assert imdb.read_table(path, "own", ReadOptions()).classes == ["a", "b"]
     path.write_bytes("text,label\ncaf\xe9,a\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"^\S*own.csv is not UTF-8: byte 14; save it as UTF-8$"):
+    with pytest.raises(
+        ValueError, match=r"^\S*own.csv is not UTF-8: byte 14; save it as UTF-8 \(in Excel: CSV UTF-8\)$"
+    ):
         imdb.read_table(path, "own", ReadOptions())
 
 

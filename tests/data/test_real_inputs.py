@@ -877,7 +877,7 @@ def test_files_that_are_no_images_are_named(mine: Path, capsys: Captured) -> Non
     real.write(mine / "red" / "notes.txt", "x")
     (mine / "red" / "more").mkdir()
     read("cifar10", mine)
-    assert "ignored 2 in the folders of the classes (red/more, red/notes.txt): not .png" in capsys.readouterr().err
+    assert "ignored 2 in the folders of the classes (red/more, red/notes.txt): not .jpg" in capsys.readouterr().err
 
 
 # --- More of what tools write -----------------------------------------------------------------------------------------

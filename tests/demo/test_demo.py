@@ -173,7 +173,7 @@ def test_the_networks_classify_a_drawing() -> None:
     page = html.render_digit_predictions(predictions)
     assert page.count('data-answer="7"') == 3
     assert page.count("data:image/png") == 3
-    with pytest.raises(ValueError, match="shows nothing"):
+    with pytest.raises(ValueError, match="shows no digit"):
         digits.predict(Image.new("L", (112, 112), 7))
 
 

