@@ -42,7 +42,7 @@ def open_image(path: str) -> Image.Image:
         heic = content.getvalue()[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
         hint = ": it is HEIC, as phones write it; convert it to JPEG" if heic else ""
         raise ValueError(f"{path} is not an image that can be read{hint}") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the second where warnings are errors
         raise ValueError(f"{path} has too many pixels; at most {MAX_PIXELS:,} are read") from None
     except Exception as error:  # on damaged files Pillow raises nearly anything: SyntaxError and struct.error, too
         raise ValueError(f"{path} is damaged: {error}") from None
