@@ -13,7 +13,7 @@ from decathlon.data.io.listing import find_folder, find_splits, has_suffix, list
 from decathlon.messages import some, warn
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
-MASK_FOLDERS = ("masks", "mask", "segmentationclass")  # the last two of PASCAL VOC's layout, as CVAT exports it
+MASK_FOLDERS = ("masks", "mask", "segmentationclass")  # this and jpegimages as CVAT exports masks
 MAX_VALUES = 6  # values of a wrong mask that an error lists
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 LAYOUTS = (
