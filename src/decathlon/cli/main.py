@@ -15,6 +15,7 @@ from tyro.conf import arg
 
 from decathlon import __version__
 from decathlon.cli import usage
+from decathlon.cli.data import data_command
 from decathlon.cli.flags import check_task, parse, peek_option, split_flags, split_task
 from decathlon.cli.grade import attempts_command, grade_command, start_command
 from decathlon.cli.inspect import inspect_command
@@ -22,7 +23,6 @@ from decathlon.cli.options import (
     All,
     Common,
     Compare,
-    DataOptions,
     Demo,
     Evaluate,
     Export,
@@ -177,9 +177,9 @@ def predict_command(args: list[str]) -> int:
     inputs, errors = read_inputs(task_id, options.inputs, options.text_column)
     rows = list[dict[str, Any]]()
     # Texts are sorted by length in all; of images, which predictions hold, only a batch is kept at once.
-    chunk = len(inputs) if dataset == "imdb" else options.batch_size
-    for start in range(0, len(inputs), max(1, chunk)):
-        part = inputs[start : start + max(1, chunk)]
+    chunk = max(1, len(inputs) if dataset == "imdb" else options.batch_size)
+    for start in range(0, len(inputs), chunk):
+        part = inputs[start : start + chunk]
         for prediction in model.predict_each(part, device=options.device, batch_size=options.batch_size):
             if isinstance(prediction, Exception):
                 errors.append(prediction)
@@ -356,30 +356,6 @@ def report_command(args: list[str]) -> int:
         if not webbrowser.open(path.resolve().as_uri()):
             raise RuntimeError(f"no browser could be started: open {path.resolve()}")
     return 0
-
-
-def data_command(args: list[str]) -> int:
-    """`decathlon data [NAME…]`."""
-    options = parse(DataOptions, args, "data")
-    first_task = {get_task(task_id).SPEC.dataset: get_task(task_id) for task_id in reversed(task_ids())}
-    for name in options.names:
-        if name not in first_task:
-            raise UsageError(f"unknown data set {name!r}{nearest(name, first_task)}")
-    from decathlon.data import imdb
-    from decathlon.data.base import parse_source
-
-    source = parse_source("official", options.data_dir, options.download)
-    rows = []
-    for name in options.names or list(first_task)[::-1]:
-        task = first_task[name]
-        try:  # to load IMDB as a task does, embeddings and teachers would be trained first
-            counts = imdb.count_examples(source) if name == "imdb" else task.load(source, task.recipe()).sizes
-            sizes = ", ".join(f"{number:,} {split}" for split, number in counts.items())
-            rows.append({"data": name, "available": True, "folder": str(source.folder), "contents": sizes})
-        except (OSError, ValueError) as error:
-            rows.append({"data": name, "available": False, "folder": str(source.folder), "contents": str(error)})
-    print_output(rows, options.json, lambda: print_table(rows))
-    return 1 if options.download and not all(row["available"] for row in rows) else 0
 
 
 def demo_command(args: list[str]) -> int:

@@ -99,15 +99,6 @@ def load(source: Source) -> Texts:
     return texts if whole else Texts(**{**vars(texts), "name": f"imdb-{len(texts.train) + len(texts.test)}"})
 
 
-def count_examples(source: Source) -> dict[str, int]:
-    """Examples of each split, without what a task makes of them. Raises as `load`."""
-    texts = load(source)
-    numbers = Split(torch.arange(len(texts.train)), torch.tensor(texts.train_labels))
-    train, validation = divide_training(texts, numbers, source)
-    sizes = {"train": len(train), "validation": len(validation), "test": len(texts.test)}
-    return sizes | ({"unlabelled": len(texts.unlabelled)} if texts.unlabelled else {})
-
-
 def find_official(source: Source) -> Path:
     """The folder aclImdb, downloaded and unpacked where it is missing."""
     folder = source.folder / "aclImdb"

@@ -13,7 +13,6 @@ from defusedxml import ElementTree
 from decathlon.data.io import files, yolo
 from decathlon.data.io.images import IMAGE_SUFFIXES
 from decathlon.data.io.listing import (
-    SPLITS,
     FileIndex,
     choose_splits,
     find_folder,
@@ -25,15 +24,12 @@ from decathlon.data.io.listing import (
     split_name,
     walk,
 )
-from decathlon.data.io.voc_coco import Annotation, read_coco, read_xml
+from decathlon.data.io.own_coco import Listing, find_coco, read_coco_sides
+from decathlon.data.io.voc_coco import Annotation, read_xml
 from decathlon.messages import some, warn
 
 XML_FOLDERS, IMAGE_FOLDERS = ("annotations",), ("jpegimages", "images", "image", "imgs", "img")
-# Names of COCO's JSON files that do not name a split: of this package, Label Studio, Roboflow, CVAT.
-COCO_NAMES = ("annotations", "result", "_annotations.coco", "instances_default", "instances", "coco")
-OTHER_COCO = ("captions", "person_keypoints", "image_info", "panoptic", "stuff")  # beside boxes in COCO's own release
 Pairs = list[tuple[Path, Path]]  # image and XML file
-Listing = tuple[dict[str, list[Annotation]], list[str]]  # the annotations of each split, and the classes
 LAYOUTS = (
     "it is neither a tree of VOC's (XML files in Annotations, images in JPEGImages, images or beside them), nor COCO's "
     "JSON (train.json, annotations.json or as CVAT, Roboflow, Label Studio and COCO name it), nor YOLO's layout "
@@ -331,89 +327,3 @@ def read_voc(sides: dict[str, Pairs], where: Path) -> Listing:
     warn_names(names, where)
     check_difficult(annotations, where)
     return annotations, names
-
-
-# --- COCO -------------------------------------------------------------------------------------------------------------
-
-
-def find_coco(path: Path) -> dict[str, Path]:
-    """The JSON file of each split: `path` itself, or one in it whose name is a split's or one that tools give.
-
-    As tools lay it out: `annotations/instances_default.json` (CVAT), `annotations/instances_train2017.json` (COCO),
-    `train/_annotations.coco.json` (Roboflow), `result.json` (Label Studio); or `train.json`, or `annotations.json`.
-
-    Raises:
-        ValueError: Several files could be meant.
-    """
-    if path.is_file():
-        return {"train": path} if has_suffix(path, (".json",)) else {}
-    jsons_of: dict[str, Path] = {}
-    for side, top in find_splits(path).items():
-        if jsons := _jsons(top):
-            jsons_of[side] = _choose_json(jsons, top)
-    if "train" in jsons_of:
-        return jsons_of
-    for folder in (path, find_folder(path, "annotations")):
-        jsons = _jsons(folder) if folder else []
-        sides: dict[str, list[Path]] = {}
-        for file in jsons:
-            if (named := _side_of(file)) and not file.stem.casefold().startswith(OTHER_COCO):
-                sides.setdefault(named, []).append(file)
-        if "train" in sides:
-            used = {side: _choose_json(sides[side], folder or path) for side in SPLITS if side in sides}
-            if spare := [file.name for file in jsons if file not in used.values()]:
-                warn(f"{folder}: ignored {some(spare)}: no boxes of a split")
-            return used
-        if plain := [file for file in jsons if not _side_of(file)]:
-            return {"train": _choose_json(plain, folder or path)}
-    return {}
-
-
-def _jsons(folder: Path) -> list[Path]:
-    return [file for file in list_folder(folder)[0] if has_suffix(file, (".json",))]
-
-
-def _side_of(file: Path) -> str | None:
-    """The split that a JSON file's name holds as a word: `instances_val2017` is val."""
-    words = re.split(r"[^a-z]+", file.stem.casefold())
-    sides = {side for word in words if (side := split_name(word))}
-    return sides.pop() if len(sides) == 1 else None
-
-
-def _choose_json(jsons: list[Path], folder: Path) -> Path:
-    if len(jsons) == 1:
-        return jsons[0]
-    known = [file for file in jsons if file.stem.casefold() in COCO_NAMES or "instances" in file.stem.casefold()]
-    if len(known) != 1:
-        raise ValueError(f"{folder} holds {some(file.name for file in jsons)}: name the one to read as --data FILE")
-    others = [file.name for file in jsons if file not in known]
-    warn(f"{folder}: reads {known[0].name}, ignored {some(others)}")
-    return known[0]
-
-
-def read_coco_sides(folder: Path, jsons: dict[str, Path]) -> Listing:
-    """All annotations, by split, and the classes: the categories of the training file."""
-    index = FileIndex(folder, IMAGE_SUFFIXES)
-    annotations_of, names = dict[str, list[Annotation]](), list[str]()
-    for side, file in jsons.items():
-        folders = (file.parent, folder, folder / "images", folder / "images" / side, folder / side)
-
-        def find(name: str, side: str = side, file: Path = file) -> Path | None:
-            matching = index.find(name, anywhere=True)
-            if len(matching) > 1:  # the same name in several splits
-                matching = [p for p in matching if side in _sides_above(p, folder)]
-            if len(matching) > 1:
-                raise ValueError(f"it lists {name!r}, which may be {some(p.relative_to(folder) for p in matching)}")
-            return matching[0] if matching else None
-
-        annotations_of[side], classes = read_coco(file, list(dict.fromkeys(folders)), find)
-        names = names or classes
-    used = {annotation.image_path for annotations in annotations_of.values() for annotation in annotations}
-    if spare := [str(image.relative_to(folder)) for image in index.files if image not in used]:
-        warn(f"{folder}: {len(spare):,} images are in no annotation file and are left out ({some(spare)})")
-    return annotations_of, names
-
-
-def _sides_above(image: Path, folder: Path) -> set[str | None]:
-    """The splits that the folders above an image name: `train2017` is train."""
-    return {split_name(part.rstrip("0123456789-_")) for part in image.relative_to(folder).parts[:-1]}

@@ -187,10 +187,10 @@ def divide_by_lists(annotations: list[Annotation], lists: dict[str, Path], path:
         sides[side] = []
         for line in files.read_text(file, MAX_LIST_BYTES).splitlines():
             if name := line.strip().removeprefix("./"):
-                found = [of_image[image] for image in index.find(name, anywhere=True) if image in of_image]
-                if not found:
+                matching = [of_image[image] for image in index.find(name, anywhere=True) if image in of_image]
+                if not matching:
                     errors.append(FileNotFoundError(f"{file} lists {name}, but there is no such image"))
-                sides[side] += found[:1]
+                sides[side] += matching[:1]
     raise_errors(errors, path)
     listed = {annotation.image_path for side in sides.values() for annotation in side}
     if spare := [image.name for image in of_image if image not in listed]:
