@@ -35,6 +35,9 @@ class Source:
     options: ReadOptions = field(default_factory=ReadOptions)
 
 
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights"  # that ship with the package: a folder for each task
+
+
 def cache_folder() -> Path:
     """Where this package keeps files for this user."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "decathlon"

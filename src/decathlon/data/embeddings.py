@@ -21,6 +21,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from decathlon.data.base import WEIGHTS as WEIGHTS
 from decathlon.data.io import atomic, cache, files
 from decathlon.data.io.console import CONSOLE
 from decathlon.data.transforms import tokens
@@ -28,7 +29,6 @@ from decathlon.data.transforms.words import head_and_tail
 from decathlon.messages import printable
 
 MINI = "roberta-mini"
-WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")  # all that is read of an encoder's folder
 # The fields of config.json that the network is built from.
 CONFIG_FIELDS = (

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
+from decathlon.data.base import WEIGHTS
 from decathlon.data.io import download, files
 from decathlon.messages import say
 
@@ -26,7 +27,6 @@ COCO_NAMES = {
     "sofa": "couch",
     "tvmonitor": "tv",
 }
-SHIPPED = Path(__file__).resolve().parents[1] / "weights"  # a folder for each task
 State = dict[str, Tensor]
 
 
@@ -56,7 +56,7 @@ def load_pretrained(weights: str, coco: WeightsEnum, imagenet: WeightsEnum) -> S
 def find_weights(weights: str) -> Path:
     """The file that `weights` names: itself, that in a run folder, or of a task the weights that ship."""
     path = Path(weights).expanduser()
-    path = SHIPPED / weights if not path.exists() and (SHIPPED / weights).is_dir() else path
+    path = WEIGHTS / weights if not path.exists() and (WEIGHTS / weights).is_dir() else path
     return path / "model.safetensors" if path.is_dir() else path
 
 

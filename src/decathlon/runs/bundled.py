@@ -11,10 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from decathlon.data.base import WEIGHTS as WEIGHTS
 from decathlon.runs.folder import read_json
 from decathlon.tasks.base import task_ids
 
-WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 MAX_TOTAL_BYTES = 60_000_000  # of all the weights together
 
 
