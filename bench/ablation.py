@@ -30,7 +30,7 @@ from decathlon.data.io.atomic import write_atomically
 from decathlon.data.transforms.augment import random_translate
 from decathlon.evaluation import classification
 from decathlon.runs import folder as run_folder
-from decathlon.tasks.base import base_recipe, get_task
+from decathlon.tasks.base import base_recipe, get_task, tta_name
 from decathlon.tasks.recipe import Optimizer
 from decathlon.training import distributed
 from decathlon.training.loop import fit
@@ -163,7 +163,7 @@ def train_and_measure(task_id: str, recipe: Any, data: Any) -> dict[str, Any]:
         lines = run_folder.read_lines(Path(folder, "metrics.jsonl"))
     by_epoch = [line["validation"][task.SPEC.metric] for line in lines]
     result = {"value": by_epoch[-1]}
-    if task.SPEC.tta == "flip":
+    if tta_name(task, recipe) != "none":
         with torch.no_grad():
             result["without_tta"] = classification.evaluate(final.eval(), data.validation)["accuracy"]
     return {

@@ -339,8 +339,17 @@ def test_shifts_are_whole_pixels_and_mirror_what_comes_in() -> None:
 
 def test_mirrored_views_count_alike() -> None:
     images = torch.rand(5, 3, 4, 4)
-    both = image_classification.FlipTTA(lambda batch: batch[:, :, 0, 0])
+    both = image_classification.TTA(lambda batch: batch[:, :, 0, 0], "flip")
     assert torch.allclose(both(images), (images[:, :, 0, 0] + images[:, :, 0, -1]) / 2)
+
+
+def test_shifted_views_count_half() -> None:
+    images = torch.rand(5, 3, 4, 6)
+    views = image_classification.TTA(lambda batch: batch[:, :, 1, 2], "flip+shift")
+    weights = {(1, 2): 1 / 4, (1, 3): 1 / 4}  # itself, and its flip
+    weights |= {(0, 1): 1 / 8, (0, 2): 1 / 8, (2, 3): 1 / 8, (2, 4): 1 / 8}  # moved down and right, up and left
+    expected = sum(weight * images[:, :, y, x] for (y, x), weight in weights.items())
+    assert torch.allclose(views(images), expected)
 
 
 def test_a_plot_that_fails_takes_nothing_with_it(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:

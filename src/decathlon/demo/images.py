@@ -15,7 +15,7 @@ from decathlon.data.pets import resize
 from decathlon.data.transforms.augment import to_float
 from decathlon.demo import models
 from decathlon.evaluation import mask_images, segmentation
-from decathlon.evaluation.classification import FlipTTA, classify_one
+from decathlon.evaluation.classification import TTA, classify_one
 from decathlon.evaluation.detection import select_detections
 from decathlon.models.skipnet import SkipNet
 from decathlon.tasks.cifar10_skip import layer_cam
@@ -49,13 +49,14 @@ def classify(image: Image.Image) -> ImageClasses:
     """Run both CIFAR-10 networks on an RGB image of any size."""
     small = ImageOps.fit(image, (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.asarray(small).transpose(2, 0, 1).copy())  # (32, 32, 3) -> (3, 32, 32)
+    networks = {name: models.get_network(name) for name in CIFAR}
     predictions = {
-        name: classify_one(FlipTTA(models.get_network(name).model), pixels, models.get_network(name).classes)
-        for name in CIFAR
+        name: classify_one(TTA(network.model, network.loaded.recipe.tta), pixels, network.classes)  # type: ignore[attr-defined]
+        for name, network in networks.items()
     }
     side = max(MIN_SIDE, min(image.size))
     crop = ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
-    skip = models.get_network(CIFAR[1])
+    skip = networks[CIFAR[1]]
     label = torch.tensor([skip.classes.index(predictions[CIFAR[1]]["label"])])
     heatmap = None
     if isinstance(skip.model, SkipNet):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -18,25 +19,41 @@ from decathlon.evaluation import architecture, metrics
 from decathlon.evaluation.onnx_graph import OnnxGraph
 from decathlon.evaluation.predictions import Classification, device_of, predict_in_batches
 
-FLIP_TTA = "mean of the logits of the image and of its horizontal flip; "
+TTA_IN_WORDS = {
+    "flip": "mean of the logits of the image and of its horizontal flip; ",
+    "flip+shift": "weighted mean of the logits of the image and its horizontal flip (1/4 each) and of both shifted by "
+    "a pixel up and left, and down and right, with reflection padding (1/8 each); ",
+}
 PIXEL_SCALING = {"scale": 1 / 255, "mean": [0.0], "std": [1.0]}  # value = (byte · scale - mean) / std
+TTAKind = Literal["flip", "flip+shift"]
 # An upright image and its name -> uint8 (C, H, W) for the network, and notes for the user on how it was prepared
 Prepare = Callable[[Image.Image, str], tuple[Tensor, list[str]]]
 
 
-class FlipTTA(nn.Module):
-    """Test-time augmentation: the mean of the logits of an image and of its horizontal flip.
+class TTA(nn.Module):
+    """Test-time augmentation: the mean of the logits of several views of an image.
 
     Args:
         model: Float images (N, C, H, W) -> logits (N, num_classes).
+        kind: `flip` is the image and its horizontal flip. `flip+shift` adds both of them shifted by one pixel along a
+            diagonal, either way, at half the weight (Jordan 2024, arXiv:2404.00498, section 3.5): six views.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, kind: TTAKind) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.kind = model, kind
 
     def forward(self, images: Tensor) -> Tensor:
         """Float images (N, C, H, W) -> logits (N, num_classes)."""
+        logits = self.flipped(images)
+        if self.kind == "flip":
+            return logits
+        padded = F.pad(images, (1, 1, 1, 1), "reflect")  # (N, C, H + 2, W + 2)
+        shifted = self.flipped(padded[..., :-2, :-2]) + self.flipped(padded[..., 2:, 2:])
+        return logits / 2 + shifted / 4
+
+    def flipped(self, images: Tensor) -> Tensor:
+        """The mean of the logits of the images and of their flips."""
         return (self.model(images) + self.model(images.flip(3))) / 2
 
 

@@ -12,7 +12,7 @@ from decathlon.data.io import atomic
 from decathlon.messages import pluralize
 from decathlon.runs import validate
 from decathlon.runs.code_hash import code_hash
-from decathlon.tasks.base import base_recipe, get_task, task_ids
+from decathlon.tasks.base import base_recipe, get_task, task_ids, tta_name
 from decathlon.tasks.recipe import differences
 
 WAIVERS = "waivers.txt"  # in the folder of the summaries
@@ -44,22 +44,23 @@ def aggregate(summaries: Iterable[dict[str, Any]], links: dict[str, str] | None 
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for summary in summaries:
-        tta = summary.get("tta") or get_task(summary["task"]).SPEC.tta
+        task = get_task(summary["task"])
+        tta = summary.get("tta") or tta_name(task, task.recipe())
         key = summary["task"], summary["data"], changes(summary), _machine(summary), tta
         groups.setdefault(key, []).append(summary)
     position = {name: number for number, name in enumerate(task_ids())}
     table = []
     for key, group in sorted(groups.items(), key=lambda item: (position.get(item[0][0], len(position)), item[0])):
-        task, data, changed, machine, tta = key
+        task_id, data, changed, machine, tta = key
         if len({summary["seed"] for summary in group}) < len(group):
-            raise ValueError(f"two results of {task} on {data} have the same seed")
+            raise ValueError(f"two results of {task_id} on {data} have the same seed")
         values = [summary["value"] for summary in group]
         seconds_to_bar = [summary["seconds_to_bar"] for summary in group]
         bar = group[0]["bar"]
         preparation = statistics.mean(summary.get("preparation_seconds", 0.0) for summary in group)
         table.append(
             {
-                "task": task,
+                "task": task_id,
                 "data": data,
                 "metric": group[0]["metric"],
                 "tta": tta,
@@ -76,7 +77,7 @@ def aggregate(summaries: Iterable[dict[str, Any]], links: dict[str, str] | None 
                 "violations": sorted({text for summary in group for text in summary.get("violations", [])}),
                 "changes": changed,
                 "code": sorted({summary.get("code") or "" for summary in group}),
-                "link": (links or {}).get(task),
+                "link": (links or {}).get(task_id),
             }
         )
     return [row | {"verdict": verdict(row)} for row in table]

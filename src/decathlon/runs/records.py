@@ -80,7 +80,7 @@ class Summary:
         counts: Whether the result is for the scoreboard: official data, and no architecture violations.
         violations: In which ways the network breaks the task's architecture.
         metrics: All metrics of the test split.
-        tta: Test-time augmentation, `none` or `flip`; None in summaries of earlier versions.
+        tta: Test-time augmentation, `none`, `flip` or `flip+shift`; None in summaries of earlier versions.
         seed: The seed of the recipe.
         epochs: Finished epochs.
         steps: Optimiser steps.

@@ -51,7 +51,7 @@ class Spec:
         network: The required architecture, in a line; `check_architecture` of the task checks a network against it.
         metric: Name of the task's metric, a fraction from 0 to 1.
         bar: The value that the metric must reach on the test split, or None.
-        tta: Test-time augmentation of `evaluate`.
+        tta: Test-time augmentation of `evaluate`, where the recipe has no choice of it.
     """
 
     id: str
@@ -147,6 +147,11 @@ def base_recipe(task: Task, data: str, name: str | None = None) -> Recipe:
     if data == "sample":
         return task.sample_recipe()
     return cast(Recipe, getattr(task, "best_recipe", task.recipe)()) if name == "best" else task.recipe()
+
+
+def tta_name(task: Task, recipe: Recipe) -> str:
+    """Test-time augmentation of `evaluate`: of the recipe where it has a choice, else of the task."""
+    return getattr(recipe, "tta", task.SPEC.tta)
 
 
 def choose_recipe(task: Task, data: str, name: str | None = None) -> str:

@@ -25,7 +25,7 @@ from decathlon.data.transforms.augment import random_translate, to_float
 from decathlon.errors import require
 from decathlon.evaluation import classification
 from decathlon.evaluation.architecture import at_least_one, exactly, nothing_but
-from decathlon.evaluation.classification import FLIP_TTA, FlipTTA
+from decathlon.evaluation.classification import TTA, TTA_IN_WORDS, TTAKind
 from decathlon.evaluation.onnx_graph import OnnxGraph
 from decathlon.evaluation.predictions import Classification
 from decathlon.models.convnet import ConvNet
@@ -39,7 +39,6 @@ SPEC = Spec(
     dataset="cifar10",
     network="6 convolutions + 3 fully connected, batch norm, max pooling",
     bar=0.88,
-    tta="flip",
 )
 
 # --- Recipe -----------------------------------------------------------------------------------------------------------
@@ -67,6 +66,8 @@ class Recipe(BaseRecipe):
     """Image size in these epochs, pixels."""
     label_smoothing: float = 0.2
     """Label smoothing."""
+    tta: TTAKind = "flip"
+    """Test-time augmentation: the views of an image whose logits are averaged."""
     ema: float = 0.98
     epochs: int = 18
     batch_size: int = 500
@@ -161,8 +162,8 @@ def training_loss(model: nn.Module, batch: ResizedSplit, recipe: Recipe) -> dict
 
 
 def evaluate(model: nn.Module, data: Data, split: str, recipe: Recipe) -> dict[str, float]:
-    """Accuracy and cross-entropy, with test-time augmentation: the mean of the logits of an image and its flip."""
-    return classification.evaluate(FlipTTA(model), getattr(data, split))
+    """Accuracy and cross-entropy, with test-time augmentation."""
+    return classification.evaluate(TTA(model, recipe.tta), getattr(data, split))
 
 
 # --- Predict ----------------------------------------------------------------------------------------------------------
@@ -172,12 +173,12 @@ def predict(
     model: nn.Module, inputs: Sequence[ImageInput], recipe: Recipe, info: DataInfo, batch_size: int = 32
 ) -> list[Classification | Exception]:
     """Class probabilities of images of any size and shape."""
-    return classification.predict(FlipTTA(model), inputs, prepare_cifar_image, info.classes, batch_size)
+    return classification.predict(TTA(model, recipe.tta), inputs, prepare_cifar_image, info.classes, batch_size)
 
 
 def onnx_graph(model: nn.Module, recipe: Recipe, info: DataInfo) -> OnnxGraph:
     """What `export` writes: the network, without the test-time augmentation."""
-    return classification.onnx_graph(model, (3, 32, 32), info, PREPROCESSING, FLIP_TTA)
+    return classification.onnx_graph(model, (3, 32, 32), info, PREPROCESSING, TTA_IN_WORDS[recipe.tta])
 
 
 # --- Plots ------------------------------------------------------------------------------------------------------------
@@ -187,5 +188,5 @@ def plot_validation(model: nn.Module, data: Data, recipe: Recipe, folder: Path) 
     """confusion.png, mistakes.png, filters.png."""
     from decathlon.evaluation import plots
 
-    classification.plot_validation(FlipTTA(model), data, folder)
+    classification.plot_validation(TTA(model, recipe.tta), data, folder)
     plots.filters(model, folder / "filters.png")

@@ -25,7 +25,7 @@ from decathlon.data.transforms.augment import random_translate, to_float
 from decathlon.errors import require
 from decathlon.evaluation import classification
 from decathlon.evaluation.architecture import at_least_one
-from decathlon.evaluation.classification import FLIP_TTA, FlipTTA
+from decathlon.evaluation.classification import TTA, TTA_IN_WORDS, TTAKind
 from decathlon.evaluation.onnx_graph import OnnxGraph
 from decathlon.evaluation.predictions import Classification
 from decathlon.models.skipnet import SkipNet
@@ -39,7 +39,6 @@ SPEC = Spec(
     dataset="cifar10",
     network="convolution blocks with skip connections, batch norm, ReLU, max pooling, dropout",
     bar=0.80,
-    tta="flip",
 )
 
 # --- Recipe -----------------------------------------------------------------------------------------------------------
@@ -65,6 +64,8 @@ class Recipe(BaseRecipe):
     """Image size in these epochs, pixels."""
     label_smoothing: float = 0.2
     """Label smoothing."""
+    tta: TTAKind = "flip"
+    """Test-time augmentation: the views of an image whose logits are averaged."""
     ema: float = 0.98
     epochs: int = 8
     batch_size: int = 500
@@ -158,8 +159,8 @@ def training_loss(model: nn.Module, batch: ResizedSplit, recipe: Recipe) -> dict
 
 
 def evaluate(model: nn.Module, data: Data, split: str, recipe: Recipe) -> dict[str, float]:
-    """Accuracy and cross-entropy, with test-time augmentation: the mean of the logits of an image and its flip."""
-    return classification.evaluate(FlipTTA(model), getattr(data, split))
+    """Accuracy and cross-entropy, with test-time augmentation."""
+    return classification.evaluate(TTA(model, recipe.tta), getattr(data, split))
 
 
 # --- Predict ----------------------------------------------------------------------------------------------------------
@@ -169,12 +170,12 @@ def predict(
     model: nn.Module, inputs: Sequence[ImageInput], recipe: Recipe, info: DataInfo, batch_size: int = 32
 ) -> list[Classification | Exception]:
     """Class probabilities of images of any size and shape."""
-    return classification.predict(FlipTTA(model), inputs, prepare_cifar_image, info.classes, batch_size)
+    return classification.predict(TTA(model, recipe.tta), inputs, prepare_cifar_image, info.classes, batch_size)
 
 
 def onnx_graph(model: nn.Module, recipe: Recipe, info: DataInfo) -> OnnxGraph:
     """What `export` writes: the network, without the test-time augmentation."""
-    return classification.onnx_graph(model, (3, 32, 32), info, PREPROCESSING, FLIP_TTA)
+    return classification.onnx_graph(model, (3, 32, 32), info, PREPROCESSING, TTA_IN_WORDS[recipe.tta])
 
 
 # --- Plots ------------------------------------------------------------------------------------------------------------
@@ -184,11 +185,11 @@ def plot_validation(model: nn.Module, data: Data, recipe: Recipe, folder: Path) 
     """confusion.png, mistakes.png, filters.png, and attention.png: LayerCAM of some images."""
     from decathlon.evaluation import plots
 
-    classification.plot_validation(FlipTTA(model), data, folder)
+    classification.plot_validation(TTA(model, recipe.tta), data, folder)
     plots.filters(model, folder / "filters.png")
     if isinstance(model, SkipNet):
         examples, classes = data.validation[:12], [plots.label(name) for name in data.info.classes]
-        predicted = classification.compute_logits(FlipTTA(model), examples.inputs).argmax(1)
+        predicted = classification.compute_logits(TTA(model, recipe.tta), examples.inputs).argmax(1)
         heat_maps = layer_cam(model, examples.inputs, predicted)
         pairs = [(classes[p], classes[t]) for p, t in zip(predicted, examples.targets, strict=True)]
         titles = [name if name == true else f"{name} (true: {true})" for name, true in pairs]

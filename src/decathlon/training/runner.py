@@ -22,7 +22,7 @@ from decathlon.runs.code_hash import code_hash
 from decathlon.runs.load import REPORTED_FIELDS, check_same_data, load_data, load_run, read_recipe
 from decathlon.runs.records import Plan, RunConfig, RunOptions, Summary
 from decathlon.runs.user_model import load_network, require_trusted, trust_file
-from decathlon.tasks.base import PRETRAINING, Task, base_recipe, get_task
+from decathlon.tasks.base import PRETRAINING, Task, base_recipe, get_task, tta_name
 from decathlon.tasks.recipe import Recipe, differences, to_dict
 from decathlon.training import distributed, tensorboard
 from decathlon.training.checkpoint import State
@@ -257,7 +257,7 @@ def summarise(run: Run, model: nn.Module, state: State, metrics: dict[str, float
         counts=run.source.kind == "official" and not run.violations,
         violations=run.violations,
         metrics=metrics,
-        tta=spec.tta,
+        tta=tta_name(run.task, run.recipe),
         seed=run.recipe.seed,
         epochs=state.epoch,
         steps=state.step,
