@@ -1,4 +1,4 @@
-"""Recipes on real MNIST and CIFAR-10 that take too long for tests/real."""
+"""Recipes on real images that take too long for tests/real."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from decathlon.cli.main import run_command
 
 DATA = os.environ.get("DECATHLON_DATA", "")
-FOLDERS = {"mnist": "MNIST/raw", "cifar10": "cifar10"}
+FOLDERS = {"mnist": "MNIST/raw", "cifar10": "cifar10", "pets": "oxford-iiit-pet/annotations"}
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,9 @@ FOLDERS = {"mnist": "MNIST/raw", "cifar10": "cifar10"}
     [
         ("mnist-mlp", [], 0.988),
         ("mnist-cnn", [], 0.9945),
-        ("cifar10-cnn", ["--epochs", "2"], 0.75),
+        ("cifar10-cnn", ["--epochs", "2"], 0.75),  # the first at low resolution
+        ("cifar10-skip", ["--epochs", "2"], 0.75),
+        ("pets-unet", ["--epochs", "20"], 0.82),
     ],
 )
 def test_real_recipe(
