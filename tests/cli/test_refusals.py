@@ -21,11 +21,12 @@ import pytest
 import spoiled
 import torch
 from conftest import Command
+from openers import OPENERS
 from PIL import Image
 
 from decathlon.data import cifar10, embeddings, imdb, pets, pretrained, voc
 from decathlon.data.base import parse_source
-from decathlon.data.io import cache, cifar_pickle, decoded_images, digit_image, image_folder, images
+from decathlon.data.io import cache, cifar_pickle, images
 from decathlon.data.read_options import ReadOptions
 from decathlon.data.transforms import words
 from decathlon.runs import load, user_model
@@ -285,13 +286,6 @@ def test_a_strangers_run_does_not_run_its_code(
 
 
 # --- Pictures ---------------------------------------------------------------------------------------------------------
-
-OPENERS: dict[str, Callable[[Path], Any]] = {
-    "digit": lambda path: digit_image.read_digit(str(path)),
-    "photo": image_folder.read_image,
-    "pets": lambda path: pets.read_pair(pets.Pair("train", path, path, True)),
-    "voc": decoded_images.read_image,
-}
 
 
 @pytest.mark.parametrize("opener", list(OPENERS))

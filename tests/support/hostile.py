@@ -22,11 +22,12 @@ import numpy as np
 import spoiled
 import torch
 from hypothesis import strategies as st
+from openers import read_digit
 from safetensors.torch import save as to_safetensors
 from transformers import RobertaConfig, RobertaModel
 
 from decathlon.data import cifar10, embeddings, imdb, pets, pretrained, voc
-from decathlon.data.io import decoded_images, digit_image, idx, image_folder, voc_coco
+from decathlon.data.io import decoded_images, idx, image_folder, voc_coco
 from decathlon.data.read_options import ReadOptions
 from decathlon.data.transforms import tokens, words
 from decathlon.reporting import html
@@ -205,9 +206,7 @@ def readers() -> dict[str, Reader]:
             good_pictures,
         ),
         "picture": Reader(image_bytes, "a.png", image_folder.read_image, good_picture),
-        "digit": Reader(
-            image_bytes, "a.png", lambda p: digit_image.read_digit(str(p)), lambda f: f[0].shape == (1, 28, 28)
-        ),
+        "digit": Reader(image_bytes, "a.png", lambda p: read_digit(str(p)), lambda f: f[0].shape == (1, 28, 28)),
         "scene": Reader(
             image_bytes, "a.png", decoded_images.read_image, lambda f: f[0].mode == "RGB" and 1 <= f[1] <= 8
         ),

@@ -12,12 +12,12 @@ import torch
 from conftest import Command
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openers import read_digit
 from PIL import Image
 from torch import nn
 
 from decathlon.data.base import EpochShard, Split, derive_seed, shuffled_batches
 from decathlon.data.divide import hold_out
-from decathlon.data.io import digit_image
 from decathlon.data.transforms.augment import random_translate, to_float, warp
 from decathlon.errors import UsageError
 from decathlon.evaluation import architecture
@@ -199,7 +199,7 @@ PICTURES = {
 def test_any_image_becomes_a_digit(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "one.png"
     PICTURES[kind].save(path)
-    image, notes = digit_image.read_digit(str(path))
+    image, notes = read_digit(str(path))
     assert image.shape == (1, 28, 28)
     pixels = image[0].float()
     assert pixels[0].max() == 0, "the ground is dark"
@@ -214,7 +214,7 @@ def test_a_28_by_28_image_is_taken_as_it_is(tmp_path: Path) -> None:
     pixels[3:9, 2:5] = 200
     for name, values in (("dark", pixels), ("bright", 255 - pixels)):
         Image.fromarray(values).save(tmp_path / f"{name}.png")
-        assert np.array_equal(digit_image.read_digit(str(tmp_path / f"{name}.png"))[0][0].numpy(), pixels)
+        assert np.array_equal(read_digit(str(tmp_path / f"{name}.png"))[0][0].numpy(), pixels)
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "blank", "missing", "folder"])
@@ -241,7 +241,7 @@ def test_a_huge_image_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.png"
     Image.new("1", (8000, 8000)).save(path)
     with pytest.raises(ValueError, match="8000×8000"):
-        digit_image.read_digit(str(path))
+        read_digit(str(path))
 
 
 def test_wrong_shapes_are_reported_in_one_sentence() -> None:

@@ -7,8 +7,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from decathlon.data.io.images import open_image
-
 # MNIST: the digit is scaled into 20×20 and its centre of mass put into the middle of 28×28.
 IMAGE_SIZE, DIGIT_SIZE = 28, 20
 MIN_CONTRAST = 16  # of 255: with less an image shows no digit
@@ -18,20 +16,6 @@ PREPROCESSING = (
     "20 pixels, stretched again where that made it darker than 200, and put into 28×28 so that the centre of mass is "
     "in the middle; a 28×28 image is taken as it is"
 )
-
-
-def read_digit(path: str) -> tuple[Tensor, list[str]]:
-    """Read an image of any size, colour or grey, as MNIST would have it: bright digit, dark ground, centred.
-
-    A 28×28 image is taken as it is, but for its colours.
-
-    Returns:
-        uint8 (1, 28, 28), and what was done to the image that the user should know.
-
-    Raises:
-        FileNotFoundError, ValueError: As `open_image`; or the image shows nothing at all.
-    """
-    return prepare_digit(open_image(path), path)
 
 
 def prepare_digit(image: Image.Image, name: str) -> tuple[Tensor, list[str]]:
