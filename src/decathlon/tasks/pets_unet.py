@@ -1,7 +1,7 @@
 """`pets-unet`: segment the pet in an image, by a U-Net.
 
 Network   four encoder blocks of two convolutions, then pooling; a bottleneck; four decoder blocks (Ronneberger 2015)
-Expected  91.08 ± 0.09 % on the test split of pets-565 (3 seeds); 93.23 % with --recipe best (seed 0)
+Expected  91.08 ± 0.09 % on the test split of pets-565 (3 seeds); 93.23 ± 0.11 % with --recipe best (3 seeds)
 Time      694 to 1516 s of training on two cores of an AMD EPYC with other work on them; bar reached after 485 s (mean)
 Command   decathlon train pets-unet
 More      docs/tasks/pets-unet.md
