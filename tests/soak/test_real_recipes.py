@@ -37,5 +37,6 @@ def test_real_recipe(
     summary = json.loads(capsys.readouterr().out)
     assert summary["counts"]
     assert summary["value"] > min_accuracy
+    assert summary["metrics"].get("iou_per_image", 1) > 0.6
     assert run_command(["evaluate", str(out), "--data-dir", DATA, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["value"] == summary["value"]

@@ -51,7 +51,7 @@ def classify(image: Image.Image) -> ImageClasses:
     pixels = torch.from_numpy(np.asarray(small).transpose(2, 0, 1).copy())  # (32, 32, 3) -> (3, 32, 32)
     networks = {name: models.get_network(name) for name in CIFAR}
     predictions = {
-        name: classify_one(TTA(network.model, network.loaded.recipe.tta), pixels, network.classes)  # type: ignore[attr-defined]
+        name: classify_one(TTA(network.model, cast(Any, network.loaded.recipe).tta), pixels, network.classes)
         for name, network in networks.items()
     }
     side = max(MIN_SIDE, min(image.size))
