@@ -32,9 +32,8 @@ RUNS = (  # task, weights, whether the classes have other names
 )
 
 
-def write_photos(folder: Path, renamed: bool) -> None:
+def write_photos(split: voc.DetectionSplit, folder: Path, renamed: bool) -> None:
     """Write the photos with an object of the most frequent classes, and their boxes: `train` and `test`."""
-    split: Any = voc.load(parse_source("official", None, download=False)).validation
     source, numbers = split.source, [int(number) for number in split.inputs]
     random.Random(0).shuffle(numbers)
     objects = {number: range(source.rows[number], source.rows[number + 1]) for number in numbers}
@@ -67,10 +66,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "docs/tasks/comparisons/own-photos.json")
     options = parser.parse_args()
+    photos: Any = voc.load(parse_source("official", None, download=False)).validation
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for renamed in (False, True):
-            write_photos(Path(folder, "renamed" if renamed else "photos"), renamed)
+            write_photos(photos, Path(folder, "renamed" if renamed else "photos"), renamed)
         for number, (task, weights, renamed) in enumerate(RUNS):
             data, out = Path(folder, "renamed" if renamed else "photos"), Path(folder, str(number))
             run = decathlon.train(task, data=str(data), out=out, weights=weights, epochs=options.epochs, **OPTIONS)
