@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in decathlon.__main__
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from decathlon.data.base import Data, EpochShard, parse_source
 from decathlon.data.transforms.detection import Batch
 from decathlon.evaluation import detection
 from decathlon.tasks.base import get_task
+from decathlon.training.memory import keep_freed_memory
 from decathlon.training.optim import make_optimizers
 
 NAMES = {"voc-faster-rcnn": "fasterrcnn_mobilenet_v3_large_320_fpn", "voc-retinanet": "retinanet_resnet50_fpn"}
@@ -67,48 +69,43 @@ def evaluation(model: nn.Module, data: Data, count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def measure(task_id: str, size: int, steps: int, count: int, precision: str, backbone: str) -> list[dict[str, Any]]:
+def measure(task_id: str, ours: bool, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     task: Any = get_task(task_id)
-    recipe = replace(task.recipe(), min_size=size, max_size=2 * size)
+    recipe = replace(task.recipe(), min_size=options.size, max_size=2 * options.size)
     data = data_for(task, recipe)
-    with_timm = replace(recipe, backbone=backbone)
-    batches = [
-        batch for batch, _ in zip(task.batches(data.train, recipe, EpochShard(0, 0)), range(steps + 1), strict=False)
-    ]
-    plain = getattr(zoo, NAMES[task_id])(
-        weights=None, weights_backbone=None, num_classes=len(data.info.classes) + 1, min_size=size, max_size=2 * size
-    )
-    rows = []
-    networks = {
-        "decathlon": task.model(recipe, data.info),
-        f"decathlon, {backbone}": task.model(with_timm, data.info),
-        "torchvision": plain,
-    }
+    indices = range(options.steps + 1)
+    batches = [batch for batch, _ in zip(task.batches(data.train, recipe, EpochShard(0, 0)), indices, strict=False)]
+    sizes = {"min_size": options.size, "max_size": 2 * options.size}
+    if ours:
+        with_timm = replace(recipe, backbone=options.backbone)
+        networks = {
+            "decathlon": task.model(recipe, data.info),
+            f"decathlon, {options.backbone}": task.model(with_timm, data.info),
+        }
+    else:
+        classes = len(data.info.classes) + 1
+        plain = getattr(zoo, NAMES[task_id])(weights=None, weights_backbone=None, num_classes=classes, **sizes)
+        networks, batches = {"torchvision": plain}, padded(batches)
+    precision: Any = options.precision if ours else "32-true"
     for who, model in networks.items():
-        is_ours = who != "torchvision"
-        # torchvision's batches are drawn from all shapes, so they are padded.
-        mixed = batches if is_ours else padded(batches)
-        fabric = Fabric(accelerator="auto", devices=1, precision=precision if is_ours else "32-true")  # type: ignore[arg-type]
+        fabric = Fabric(accelerator="auto", devices=1, precision=precision)
         model.to(fabric.device)
-        rows.append(
-            {
-                "task": task_id,
-                "of": who,
-                "data": data.name,
-                "size": size,
-                "batch": recipe.batch_size,
-                "precision": precision if is_ours else "32-true",
-                "training_per_second": round(training(model, mixed, recipe, fabric), 2),
-                "evaluation_per_second": round(evaluation(model, data, count), 2),
-                "device": fabric.device.type,
-                "threads": torch.get_num_threads(),
-            }
-        )
-    return rows
+        yield {
+            "task": task_id,
+            "of": who,
+            "data": data.name,
+            "size": options.size,
+            "batch": recipe.batch_size,
+            "precision": precision,
+            "training_per_second": round(training(model, batches, recipe, fabric), 2),
+            "evaluation_per_second": round(evaluation(model, data, options.count), 2),
+            "device": fabric.device.type,
+            "threads": torch.get_num_threads(),
+        }
 
 
 def padded(batches: list[Batch]) -> list[Batch]:
-    """The same images, dealt round: each batch has several shapes."""
+    """The same images, dealt round: each batch has several shapes, as torchvision's have, so that it is padded."""
     images = [image for batch in batches for image in batch[0]]
     targets = [target for batch in batches for target in batch[1]]
     many = len(batches)
@@ -124,9 +121,12 @@ def main() -> None:
     parser.add_argument("--backbone", default="timm/tf_efficientnet_lite0", help="of the rows with timm")
     parser.add_argument("--task", choices=list(NAMES), action="append", help="default: both")
     options = parser.parse_args()
-    for task_id in options.task or NAMES:
-        for row in measure(task_id, options.size, options.steps, options.count, options.precision, options.backbone):
-            print(json.dumps(row), flush=True)
+    for ours in (False, True):  # torchvision first, since what follows cannot be taken back
+        if ours:
+            keep_freed_memory()  # as `train` and `evaluate` do
+        for task_id in options.task or NAMES:
+            for row in measure(task_id, ours, options):
+                print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ from decathlon.data.base import Data, EpochShard, derive_seed, parse_source, ste
 from decathlon.runs import folder as run_folder
 from decathlon.tasks.base import Task, get_task, task_ids
 from decathlon.tasks.recipe import Recipe
+from decathlon.training.memory import keep_freed_memory
 from decathlon.training.optim import make_optimizers, set_lr, update_ema
-from decathlon.training.prepare import keep_freed_memory
 
 ROOT = Path(__file__).parents[1]
 WHOLE = ("mnist-mlp", "mnist-cnn")  # tasks whose recipe runs in its own order; of others, steps are sampled

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -81,6 +84,32 @@ def test_memory_counts_from_the_start_of_the_training() -> None:
     training = torch.ones(64 << 18)  # 64 MiB
     del training
     assert meter.peak_mib() in range(60, 80)
+
+
+FAULTS = """
+import resource, sys, torch
+from decathlon.training.memory import keep_freed_memory
+
+def faults(tensors):  # pages that the system zeroed
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(tensors):
+        torch.ones(8 << 18)  # 8 MiB, 2,048 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = faults(20)
+keep_freed_memory()
+faults(1)
+print(before, faults(20))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
+def test_freed_memory_is_kept() -> None:
+    """In a process of its own, since it cannot be taken back."""
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert before >= 20  # at least one for each tensor, where pages are huge
+    assert after < before / 4
 
 
 @pytest.mark.usefixtures("without_plots")

@@ -197,7 +197,9 @@ def predict_command(args: list[str]) -> int:
 def load_model(task_id: str, options: Predict) -> tuple[Model, str]:
     """The network for `predict`, and a line that describes it."""
     from decathlon import api
+    from decathlon.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     if options.onnx:
         from decathlon.data.io.files import check_file
 

@@ -1,16 +1,29 @@
-"""Peak memory of a training alone, without what loading the data and planning took before it."""
+"""Memory: its peak in a training alone, and how the C library keeps what was freed."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import re
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 PROCESS = Path("/proc/self")
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next tensors instead of returning it; other C libraries are left alone.
+
+    By default each large tensor is a mapping of its own, whose pages are zeroed anew for every batch: a fifth of the
+    time of training a detector, and a quarter of evaluating it.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is not None and hasattr(libc, "mallopt"):
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no allocation is a mapping of its own
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 class MemoryMeter:

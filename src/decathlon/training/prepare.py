@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,15 +96,3 @@ def prepare(task_id: str, model: nn.Module, recipe: Recipe, folder: Path, fabric
         sums=sums,
         clock=Clock(state, fabric.device, recipe.compile),
     )
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next step instead of returning it; other C libraries are left alone.
-
-    By default each large tensor is a mapping of its own, whose pages are zeroed anew in every step. In training a
-    detector that is a fifth of the time.
-    """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is not None and hasattr(libc, "mallopt"):
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: no allocation is a mapping of its own
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD

@@ -27,10 +27,9 @@ from decathlon.tasks.recipe import Recipe, differences, to_dict
 from decathlon.training import distributed, tensorboard
 from decathlon.training.checkpoint import State
 from decathlon.training.loop import fit, measure
-from decathlon.training.memory import MemoryMeter
+from decathlon.training.memory import MemoryMeter, keep_freed_memory
 from decathlon.training.own_network import check_network
 from decathlon.training.plan import count_parameters, make_plan, print_plan
-from decathlon.training.prepare import keep_freed_memory
 
 __all__ = ["RunOptions", "evaluate", "train"]
 
@@ -163,6 +162,8 @@ def evaluate(folder: Path, data_dir: str | None) -> Summary:
     fabric = Fabric(accelerator="auto", devices=1)
     distributed.allow_tf32(fabric)
     data = load_data(folder, loaded, data_dir).to(fabric.device)
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     metrics = measure(loaded.task, loaded.model.to(fabric.device), data, "test", loaded.recipe, fabric)
     summary = validate.summary(folder / "summary.json", REPORTED_FIELDS)
     value = metrics[loaded.task.SPEC.metric]
