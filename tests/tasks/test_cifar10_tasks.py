@@ -81,9 +81,9 @@ def test_sample_is_too_hard_for_a_linear_model() -> None:
     assert linear.score(test, data.test.targets) < 0.6
 
 
-@pytest.mark.parametrize("task_id", ["cifar10-cnn", "cifar10-skip"])
-def test_learns_the_sample(task_id: str, decathlon: Command) -> None:
-    done = decathlon("train", task_id, "--data", "sample", "--out", "run", "--json")
+def test_learns_the_sample(decathlon: Command) -> None:
+    """tests/soak has the other task."""
+    done = decathlon("train", "cifar10-skip", "--data", "sample", "--out", "run", "--json")
     assert done.status == 0, done.err
     assert json.loads(done.out)["value"] > 0.9
 

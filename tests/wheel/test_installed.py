@@ -21,8 +21,9 @@ from decathlon.tasks.base import get_task, task_ids
 Run = Callable[..., Answer]
 
 TRAIN = """
+import sys
 import decathlon
-for task in decathlon.tasks():
+for task in sys.argv[1:]:
     run = decathlon.train(task, data="sample", epochs=1, out=f"run-{task}")
     assert run.report.is_file()
     print(task, 0 <= run.value <= 1)
@@ -105,9 +106,11 @@ def test_what_it_requires_is_installed(run: Run) -> None:
     run("python", "-c", REQUIREMENTS)
 
 
-def test_every_task_trains_an_epoch_on_the_sample(run: Run) -> None:
-    lines = run("python", "-c", TRAIN).out.splitlines()
-    assert [line for line in lines if line.endswith(" True")] == [f"{task} True" for task in task_ids()]
+def test_a_task_of_each_data_set_trains_an_epoch_on_the_sample(run: Run) -> None:
+    """What a wheel can lack is a sample, or a file of weights that a training starts from."""
+    tasks = {get_task(task).SPEC.dataset: task for task in task_ids()}.values()
+    lines = run("python", "-c", TRAIN, "mnist-mlp", *tasks).out.splitlines()
+    assert [line for line in lines if line.endswith(" True")] == [f"{task} True" for task in ("mnist-mlp", *tasks)]
     value = json.loads(Path("run-mnist-mlp/summary.json").read_text())["value"]
     assert json.loads(run("decathlon", "evaluate", "run-mnist-mlp", "--json").out)["value"] == value
 
