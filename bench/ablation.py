@@ -23,11 +23,12 @@ from typing import Any
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from decathlon.data.base import EpochShard, derive_seed, parse_source, shuffled_batches
 from decathlon.data.io.atomic import write_atomically
-from decathlon.data.transforms.augment import random_translate
+from decathlon.data.transforms.augment import color_jitter, random_translate, to_float, warp
 from decathlon.evaluation import classification
 from decathlon.runs import folder as run_folder
 from decathlon.tasks.base import base_recipe, get_task, tta_name
@@ -39,6 +40,7 @@ from decathlon.training.plan import count_parameters
 ROOT = Path(__file__).parents[1]
 SGD = Optimizer("sgd", lr=0.4, momentum=0.9, weight_decay=5e-4, warmup=0.2)
 CUT = 8  # side of the square that cutout masks, pixels
+JITTER = 0.3  # strength of color jitter
 TASKS = ("cifar10-cnn", "cifar10-skip", "voc-faster-rcnn", "voc-retinanet")
 # Of the detectors' published rows: pretrained features are what decides.
 DETECTOR = {"backbone": "timm/tf_efficientnet_lite0", "weights": "imagenet", "norm": "frozen", "trainable_layers": 3}
@@ -60,15 +62,31 @@ def random_flip_batches(module: Any, mirrored: float) -> Any:
     return batches
 
 
-def with_cutout(images: Tensor, max_shift: int) -> Tensor:
-    """Translated images (N, C, H, W) with cutout (DeVries and Taylor 2017): a square of each is set to its mean."""
-    images = random_translate(images, max_shift)
+def cutout(images: Tensor) -> Tensor:
+    """Cutout (DeVries and Taylor 2017): a square of each image (N, C, H, W) is set to its mean."""
     number, side = len(images), images.shape[-1]
     corners = torch.randint(side - CUT + 1, (2, number, 1))
     within = [(torch.arange(side) >= corner) & (torch.arange(side) < corner + CUT) for corner in corners]
     hidden = within[0][:, None, :, None] & within[1][:, None, None, :]  # (N, 1, H, W)
     mean = images.float().mean((2, 3), keepdim=True).to(images.dtype)
     return torch.where(hidden, mean, images)
+
+
+def with_cutout(images: Tensor, max_shift: int) -> Tensor:
+    """Translated images with cutout."""
+    return cutout(random_translate(images, max_shift))
+
+
+def with_jitter_and_cutout(images: Tensor, max_shift: int) -> Tensor:
+    """Translated images with color jitter and cutout."""
+    return cutout(color_jitter(to_float(random_translate(images, max_shift)), JITTER))
+
+
+def with_distortion(images: Tensor, max_shift: int) -> Tensor:
+    """Images that are rotated, scaled, sheared and translated, with color jitter and cutout."""
+    padded = F.pad(to_float(images), (4,) * 4, mode="reflect")
+    warped = warp(padded, len(images), rotation=15, scale=0.15, shear=0.1, shift=max_shift)
+    return cutout(color_jitter(warped[:, :, 4:-4, 4:-4], JITTER))
 
 
 def slow_backbone(build: Any) -> Any:
@@ -131,6 +149,8 @@ def rows(task_id: str) -> dict[str, Row]:
         "no EMA of the weights": ({"ema": 0.0}, {}),
         "full resolution from the start": ({"low_res_epochs": 0.0}, {}),
         f"with cutout, {CUT}×{CUT}": ({}, {f"{name}.random_translate": with_cutout}),
+        "with color jitter and cutout": ({}, {f"{name}.random_translate": with_jitter_and_cutout}),
+        "with distortion, color jitter and cutout": ({}, {f"{name}.random_translate": with_distortion}),
     }
     if task_id == "cifar10-cnn":
         wide = {"channels": (64, 256, 256)}

@@ -117,7 +117,7 @@ def test_written_checked_and_stale(decathlon: Command) -> None:
     assert text.endswith("after\n")
     assert "99.00 %" in text
     assert "99.00 %" in Path("page.html").read_text()
-    (folder / "seed1.json").write_text(json.dumps(summary(1, 0.97)))
+    (folder / "seed1.json").write_text(json.dumps(summary(1, 0.97, code=code_hash("mnist-mlp"))))
     stale = decathlon("scoreboard", "--check", "README.md")
     assert stale.status == 1
     assert "stale" in stale.error
@@ -133,18 +133,39 @@ def test_changed_code_is_marked_until_it_is_waived(code: str | None, decathlon: 
     assert "99.00 % †" in Path("README.md").read_text()
     refused = decathlon("scoreboard", "--check", "README.md")
     assert refused.status == 1
-    assert f"mnist-mlp {now} REASON" in refused.error
+    measured = code or "none"
+    assert f"mnist-mlp {now} {measured} REASON" in refused.error
 
     waivers = Path("results/waivers.txt")
-    waivers.write_text(f"# why\nmnist-mlp {now[::-1]} of code before\n")
+    waivers.write_text(f"# why\nmnist-mlp {now[::-1]} {measured} of code before\n")
     assert decathlon("scoreboard", "--check", "README.md").status == 1, "the code has changed since the waiver"
-    waivers.write_text(f"mnist-mlp {now} a name was changed\n")
+    waivers.write_text(f"mnist-mlp {now} fedcba987654 a name was changed\n")
+    assert decathlon("scoreboard", "--check", "README.md").status == 1, "the waiver is for another measurement"
+    waivers.write_text(f"mnist-mlp {now} fedcba987654,{measured} a name was changed\n")
     assert decathlon("scoreboard", "--write", "README.md").status == 0
     assert decathlon("scoreboard", "--check", "README.md").status == 0
     assert "†" not in Path("README.md").read_text()
-    assert "[waivers](results/waivers.txt)" in Path("README.md").read_text()
-    waivers.write_text(f"mnist-mlp {now}\n")
-    assert "line 1: it must hold a task, a hash and the reason" in decathlon("scoreboard").error
+    assert "All rows were measured by earlier code; why they stand: [waivers]" in Path("README.md").read_text()
+    waivers.write_text(f"mnist-mlp {now} {measured}\n")
+    assert "line 1: it must hold a task, two hashes and the reason" in decathlon("scoreboard").error
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"split": "validation"}, "it was measured on the validation split, not on the test split"),
+        ({"metrics": {"accuracy": 0.5}}, "its value is 0.99, its accuracy 0.5"),
+        ({"bar": 0.9}, "its bar is 0.9, that of mnist-mlp 0.98"),
+        ({"passed": False}, "passed is false, its value 0.99, its bar 0.98"),
+    ],
+)
+def test_a_summary_that_contradicts_itself_is_refused(change: dict[str, Any], error: str, decathlon: Command) -> None:
+    path = Path("results/mnist-mlp/seed0.json")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(summary(0, 0.99, passed=True)))
+    assert decathlon("scoreboard").status == 0
+    path.write_text(json.dumps(summary(0, 0.99, **change)))
+    assert f"{path}: {error}" in decathlon("scoreboard").error
 
 
 def test_test_time_augmentation_is_told() -> None:

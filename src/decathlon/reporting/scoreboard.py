@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Iterable
@@ -29,11 +30,32 @@ def read_summaries(folder: Path) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: A file is no run summary.
+        ValueError: A file is no run summary, or its numbers contradict each other.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: run this in the repository, or name one with --results")
-    return [validate.summary(path).to_dict() for path in sorted(folder.glob("*/*.json"))]
+    summaries = []
+    for path in sorted(folder.glob("*/*.json")):
+        summary = validate.summary(path).to_dict()
+        if error := contradiction(summary):
+            raise ValueError(f"{path}: {error}")
+        summaries.append(summary)
+    return summaries
+
+
+def contradiction(summary: dict[str, Any]) -> str | None:
+    """Which numbers of a summary contradict each other or its task; a field that is missing does not."""
+    bar, value, metric = summary["bar"], summary["value"], summary["metric"]
+    bar_of_task = get_task(summary["task"]).SPEC.bar
+    if summary["split"] != "test":
+        return f"it was measured on the {summary['split']} split, not on the test split"
+    if summary["metrics"].get(metric, value) != value:
+        return f"its value is {value}, its {metric} {summary['metrics'][metric]}"
+    if bar is not None and bar != bar_of_task:
+        return f"its bar is {bar}, that of {summary['task']} {bar_of_task}"
+    if bar is not None and summary["passed"] not in (None, value >= bar):
+        return f"passed is {json.dumps(summary['passed'])}, its value {value}, its bar {bar}"
+    return None
 
 
 def aggregate(summaries: Iterable[dict[str, Any]], links: dict[str, str] | None = None) -> list[dict[str, Any]]:
@@ -116,31 +138,35 @@ def _machine(summary: dict[str, Any]) -> str:
     return f"{summary.get('hardware') or summary.get('device', 'unknown')} ({threads})"
 
 
-def read_waivers(folder: Path) -> dict[str, str]:
-    """For a task the hash of the code that its rows stand for although other code measured them.
+def read_waivers(folder: Path) -> dict[str, tuple[str, set[str]]]:
+    """For a task the hash of its code now, and the hashes of the code that measured its rows, which stand nevertheless.
 
-    Each line of waivers.txt holds a task, this hash and the reason. A summary without a hash counts as of other code.
+    Each line of waivers.txt holds a task, the first hash, the others joined by commas (`none` for summaries without a
+    hash), and the reason.
 
     Raises:
         ValueError: A line is incomplete.
     """
-    path, waivers = folder / WAIVERS, dict[str, str]()
+    path, waivers = folder / WAIVERS, dict[str, tuple[str, set[str]]]()
     for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
         if line.strip() and not line.startswith("#"):
-            if len(words := line.split(maxsplit=2)) < 3:
-                raise ValueError(f"{path}, line {number}: it must hold a task, a hash and the reason")
-            waivers[words[0]] = words[1]
+            if len(words := line.split(maxsplit=3)) < 4:
+                raise ValueError(f"{path}, line {number}: it must hold a task, two hashes and the reason")
+            task, now, measured, _ = words
+            waivers[task] = now, {"" if code == "none" else code for code in measured.split(",")}
     return waivers
 
 
-def mark_changed_code(table: list[dict[str, Any]], waivers: dict[str, str]) -> list[dict[str, Any]]:
+def mark_changed_code(table: list[dict[str, Any]], waivers: dict[str, tuple[str, set[str]]]) -> list[dict[str, Any]]:
     """The rows with `code_state`: `current`, `waived`, or `changed` since they were measured."""
     now = {task: code_hash(task) for task in {row["task"] for row in table}}
 
     def state(row: dict[str, Any]) -> str:
-        if row["code"] == [now[row["task"]]]:
+        earlier = set(row["code"]) - {now[row["task"]]}
+        if not earlier:
             return "current"
-        return "waived" if waivers.get(row["task"]) == now[row["task"]] else "changed"
+        waived_for, waived = waivers.get(row["task"], ("", set[str]()))
+        return "waived" if waived_for == now[row["task"]] and earlier <= waived else "changed"
 
     return [row | {"code_state": state(row)} for row in table]
 
@@ -188,11 +214,12 @@ def markdown(table: list[dict[str, Any]]) -> str:
         lines.append("| " + " | ".join(row.values()) + " |")
     machines = sorted({row["machine"] for row in table})
     lines += ["", f"Measured on: {'; '.join(machines) or 'nothing yet'}."]
-    states = {row.get("code_state") for row in table}
+    states = [row.get("code_state") for row in table]
     if "changed" in states:
         lines.append("† The code has changed since this was measured.")
-    if "waived" in states:
-        lines.append(f"Rows that were measured by earlier code, and why they stand: [waivers](results/{WAIVERS}).")
+    if waived := states.count("waived"):
+        which = "All rows" if waived == len(table) else f"{waived} of {len(table)} rows"
+        lines.append(f"{which} were measured by earlier code; why they stand: [waivers](results/{WAIVERS}).")
     lines += ["", END]
     return "\n".join(lines)
 
@@ -203,15 +230,18 @@ def write(path: Path, table: list[dict[str, Any]]) -> None:
 
 
 def check(path: Path, table: list[dict[str, Any]]) -> None:
-    """Raise ValueError if the table in the file is not up to date, or code has changed since it was measured."""
-    if path.read_text() != _replace_table(path, table):
-        raise ValueError(f"the scoreboard in {path} is stale: decathlon scoreboard --write {path}")
-    if changed := sorted({row["task"] for row in table if row.get("code_state") == "changed"}):
-        lines = "; ".join(f"{task} {code_hash(task)} REASON" for task in changed)
+    """Raise ValueError if code has changed since a row was measured, or the table in the file is not up to date."""
+    if changed := {row["task"] for row in table if row.get("code_state") == "changed"}:
+        lines = list[str]()
+        for task in sorted(changed):
+            now, codes = code_hash(task), {code for row in table if row["task"] == task for code in row["code"]}
+            lines.append(f"{task} {now} {','.join(sorted(code or 'none' for code in codes - {now}))} REASON")
         raise ValueError(
             f"the code of these tasks has changed since they were measured: measure them again, or say in {WAIVERS}, "
-            f"beside their results, why their numbers stand: {lines}"
+            f"beside their results, why their numbers stand: {'; '.join(lines)}"
         )
+    if path.read_text() != _replace_table(path, table):
+        raise ValueError(f"the scoreboard in {path} is stale: decathlon scoreboard --write {path}")
 
 
 def _replace_table(path: Path, table: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""A hash of the code that a task's numbers depend on: its recipe, network, augmentation and evaluation."""
+"""A hash of the code that a task's numbers depend on: recipe, network, data, augmentation, training, evaluation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ from pathlib import Path
 from decathlon.tasks import base
 
 PACKAGE = Path(__file__).resolve().parents[1]
-ROOMS = ("tasks", "models", "data.transforms", "evaluation")
+# The readers of single files, data.io, are left out: most are for users' own files.
+ROOMS = ("tasks", "models", "data", "data.transforms", "evaluation")
+TRAINING = ("training.loop", "training.optim", "training.prepare")  # no task imports these
 # No measured value passes through these: they check, draw, predict for users, or export.
 WITHOUT_INFLUENCE = frozenset(
     (
-        *("tasks.base", "evaluation.architecture", "evaluation.attributions", "evaluation.detection_onnx"),
+        *(
+            "tasks.base",
+            "data.read_options",
+            "data.recognize",
+            "evaluation.architecture",
+            "evaluation.attributions",
+            "evaluation.detection_onnx",
+        ),
         *("evaluation.detection_plots", "evaluation.forests", "evaluation.mask_images", "evaluation.onnx_graph"),
         *("evaluation.plots", "evaluation.prediction_plots", "evaluation.predictions", "evaluation.text"),
     )
@@ -33,8 +42,8 @@ def code_hash(task_id: str) -> str:
 
 
 def code_modules(task_id: str) -> list[str]:
-    """The modules that count: the one of the task, and those that it imports, directly or not."""
-    modules, pending = set[str](), [f"tasks.{task_id.replace('-', '_')}"]
+    """The modules that count: the one of the task, the training, and those that they import, directly or not."""
+    modules, pending = set[str](), [f"tasks.{task_id.replace('-', '_')}", *TRAINING]
     while pending:
         module = pending.pop()
         if module not in modules:
@@ -44,7 +53,7 @@ def code_modules(task_id: str) -> list[str]:
 
 
 def _counts(module: str) -> bool:
-    in_room = any(module.startswith(f"{room}.") for room in ROOMS)
+    in_room = module.rpartition(".")[0] in ROOMS
     return in_room and module not in WITHOUT_INFLUENCE and _path(module).is_file()
 
 
