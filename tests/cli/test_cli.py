@@ -57,6 +57,7 @@ def test_list_is_in_the_curriculums_order(decathlon: Command) -> None:
     assert [row["id"] for row in rows] == task_ids()
     listed = [row["id"] for row in rows if row["id"] in CURRICULUM]
     assert listed == [name for name in CURRICULUM if name in listed]
+    assert {row["id"]: row["tta"] for row in rows}["cifar10-cnn"] == "flip", "of the recipe"
     assert rows[0] | {"id": "mnist-mlp", "metric": "accuracy", "bar": 0.98} == rows[0]
     table = decathlon("list").out
     assert "99.3 %" in table

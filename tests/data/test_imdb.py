@@ -396,3 +396,4 @@ def test_counting_trains_nothing(decathlon: Command, tmp_path: Path, monkeypatch
     monkeypatch.setattr(soft_labels, "label_cached", None)
     (row,) = json.loads(decathlon("data", "imdb", "--data-dir", tmp_path, "--json").out)
     assert row["contents"] == "55 train, 5 validation, 60 test, 30 unlabelled"
+    assert row["copy"] == "imdb-120"

@@ -41,7 +41,8 @@ def test_evaluates_to_the_metric_on_its_card(task_id: str, capsys: pytest.Captur
     assert run_command(["evaluate", task_id, "--data-dir", DATA, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["data"] == card["data"]
-    assert summary["value"] == pytest.approx(card["value"], abs=0.001)
+    # Another processor may turn a close prediction; half-precision boxes move map by more.
+    assert summary["value"] == pytest.approx(card["value"], abs=0.001 if card["metric"] == "map" else 0.0003)
 
 
 def test_roberta_classifies_every_tenth_review_as_its_card_says() -> None:

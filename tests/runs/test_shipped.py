@@ -44,7 +44,8 @@ def test_the_card_tells_of_these_weights(task_id: str, maker: ModuleType) -> Non
     summary = read_json(folder / "summary.json")
     assert {card[name] == summary[name] for name in ("task", "data", "metric", "seed", "commit", "overrides")} == {True}
     assert not card["commit"].endswith("+")
-    assert abs(card["value"] - card["value_in_full_precision"]) < 0.001
+    if card["value_in_full_precision"] is not None:  # of a run whose code has changed
+        assert abs(card["value"] - card["value_in_full_precision"]) < 0.001
     assert card["published"] == maker.published(summary)
     assert card["limits"] == maker.LIMITS[task_id]
     assert card["limits"]

@@ -12,6 +12,7 @@ from decathlon.tasks.base import get_task, task_ids
 
 if TYPE_CHECKING:
     from decathlon.data.base import Source
+    from decathlon.tasks.base import Task
 
 
 def data_command(args: list[str]) -> int:
@@ -28,17 +29,24 @@ def data_command(args: list[str]) -> int:
     for name in options.names or list(first_task)[::-1]:
         task = first_task[name]
         try:  # to load IMDB as a task does, embeddings and teachers would be trained first
-            counts = count_reviews(source) if name == "imdb" else task.load(source, task.recipe()).sizes
+            copy, counts = count_reviews(source) if name == "imdb" else count_examples(task, source)
             sizes = ", ".join(f"{number:,} {split}" for split, number in counts.items())
-            rows.append({"data": name, "available": True, "folder": str(source.folder), "contents": sizes})
+            row = {"available": True, "copy": copy, "folder": str(source.folder), "contents": sizes}
         except (OSError, ValueError) as error:
-            rows.append({"data": name, "available": False, "folder": str(source.folder), "contents": str(error)})
+            row = {"available": False, "copy": "", "folder": str(source.folder), "contents": str(error)}
+        rows.append({"data": name} | row)
     print_output(rows, options.json, lambda: print_table(rows))
     return 1 if options.download and not all(row["available"] for row in rows) else 0
 
 
-def count_reviews(source: Source) -> dict[str, int]:
-    """Reviews of each split of IMDB, without what a task makes of them. Raises as `imdb.load`."""
+def count_examples(task: Task, source: Source) -> tuple[str, dict[str, int]]:
+    """The name of the copy, as results have it, and the examples of each split. Raises as the task's `load`."""
+    data = task.load(source, task.recipe())
+    return data.name, data.sizes
+
+
+def count_reviews(source: Source) -> tuple[str, dict[str, int]]:
+    """The same of IMDB, without what a task makes of the reviews. Raises as `imdb.load`."""
     import torch
 
     from decathlon.data import imdb
@@ -48,4 +56,4 @@ def count_reviews(source: Source) -> dict[str, int]:
     numbers = Split(torch.arange(len(texts.train)), torch.tensor(texts.train_labels))
     train, validation = imdb.divide_training(texts, numbers, source)
     sizes = {"train": len(train), "validation": len(validation), "test": len(texts.test)}
-    return sizes | ({"unlabelled": len(texts.unlabelled)} if texts.unlabelled else {})
+    return texts.name, sizes | ({"unlabelled": len(texts.unlabelled)} if texts.unlabelled else {})

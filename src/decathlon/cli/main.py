@@ -35,7 +35,7 @@ from decathlon.cli.terminal import print_export, print_output, print_predictions
 from decathlon.data.read_options import ReadOptions, join_path
 from decathlon.errors import UsageError, nearest
 from decathlon.messages import printable, say
-from decathlon.tasks.base import PRETRAINING, base_recipe, choose_recipe, get_task, task_ids
+from decathlon.tasks.base import PRETRAINING, base_recipe, choose_recipe, get_task, task_ids, tta_name
 
 if TYPE_CHECKING:
     from decathlon.api import Model
@@ -89,7 +89,8 @@ def list_command(args: list[str]) -> int:
     """`decathlon list`."""
     options = parse(List, args, "list")
     names = [*task_ids(), *(PRETRAINING if options.pretraining or not options.json else ())]
-    specs = [dataclasses.asdict(get_task(name).SPEC) for name in names]
+    tasks = [get_task(name) for name in names]
+    specs = [dataclasses.asdict(task.SPEC) | {"tta": tta_name(task, task.recipe())} for task in tasks]
     rows = [spec | {"bar": "none" if spec["bar"] is None else f"{100 * spec['bar']:g} %"} for spec in specs]
     print_output(specs, options.json, lambda: print_table(rows))
     return 0

@@ -55,8 +55,8 @@ def print_result(result: dict[str, Any]) -> None:
     others = {name: value for name, value in result["metrics"].items() if name != result["metric"]}
     print_text(f"  {', '.join(f'{name} {value:.4g}' for name, value in others.items())}", end="")
     to_bar = result["seconds_to_bar"]
-    reached = "" if to_bar is None else f", bar reached after {to_bar:.1f} s"
-    print_text(f"; {result['train_seconds']:.1f} s of training{reached}")
+    reached = "" if to_bar is None else f", the bar reached on validation after {to_bar:.1f} s"
+    print_text(f"; trained for {result['train_seconds']:.1f} s{reached}")
     for violation in result["violations"]:
         print_text(f"  does not count: {violation}")
     if "folder" in result:

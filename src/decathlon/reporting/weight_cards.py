@@ -75,7 +75,7 @@ def pack(source: Path, limits: list[str], published: dict[str, Any] | None, out:
 
 def page(card: dict[str, Any]) -> str:
     """The card as a page of the documentation, Markdown."""
-    value, full = (f"{100 * card[name]:.2f} %" for name in ("value", "value_in_full_precision"))
+    value, full = f"{100 * card['value']:.2f} %", card["value_in_full_precision"]
     published = "none: these weights are a demonstration"
     if card["published"]:
         mean, deviation, n = (card["published"][name] for name in ("mean", "deviation", "n"))
@@ -90,14 +90,14 @@ def page(card: dict[str, Any]) -> str:
         "network": card["network"],
         "trained and measured on": f"`{card['data']}`",
         f"{card['metric']} on the test split, as shipped": f"**{value}**",
-        "the same in full precision": full,
+        "the same in full precision": "not measured with today's code" if full is None else f"{100 * full:.2f} %",
         "published, over seeds": published,
         "bar": "none" if card["bar"] is None else f"{100 * card['bar']:g} %",
         "encoder": card["encoder"] or "none",
         "parameters": f"{card['parameters']:,}",
         "size": f"{card['bytes'] / 1e6:.1f} MB",
         "sha256": f"`{card['sha256'][:16]}…`",
-        "recipe": f"{changed}; `decathlon train {card['task']} {source}`",
+        "recipe": f"{changed}; `decathlon train {card['task']} {source}` with this copy",
         "commit, date": f"`{card['commit']}`, {card['date']}",
         "hardware": card["hardware"],
         "versions": ", ".join(f"{name} {card['versions'][name]}" for name in ("torch", "torchvision", "decathlon")),
