@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,25 +12,20 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT
+from scripts import load_script
 
 from decathlon.data import cifar10
 from decathlon.data.base import DataInfo, EpochShard, Split, parse_source
 from decathlon.tasks.base import get_task
 from decathlon.training.optim import make_optimizers
 
-SCRIPT = ROOT / "bench/ablation.py"
 TASKS = ["cifar10-cnn", "cifar10-skip"]
 INFO = DataInfo([str(number) for number in range(10)])
 
 
 @pytest.fixture(scope="module")
 def ablation() -> ModuleType:
-    spec = spec_from_file_location("ablation", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("bench/ablation.py")
 
 
 def few() -> Split:

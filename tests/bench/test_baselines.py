@@ -4,41 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from conftest import ROOT
+from scripts import load_script
 
 from decathlon.data.base import parse_source
 from decathlon.tasks import mnist_autoencoder
 
 
-def script(name: str) -> ModuleType:
-    spec = spec_from_file_location(name, ROOT / f"bench/{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_copies_are_found_whatever_their_case() -> None:
-    assert script("imdb_copies").copies_in(["Good film", "bad film", "so so"], ["SO SO", "good Film", "a film"]) == [
-        0,
-        2,
-    ]
+    copies_in = load_script("bench/imdb_copies.py").copies_in
+    assert copies_in(["Good film", "bad film", "so so"], ["SO SO", "good Film", "a film"]) == [0, 2]
 
 
 def test_accuracy_without_the_copies() -> None:
     """9 of 10 are right; of the two that are left out one is."""
-    assert script("imdb_copies").without(0.9, 10, 1, 2) == 1.0
+    assert load_script("bench/imdb_copies.py").without(0.9, 10, 1, 2) == 1.0
 
 
 def test_classifiers_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the sample, whose digits are easy: all are far above the tenth of guessing; the test split is not read."""
-    module, out = script("raw_pixels"), tmp_path / "rows.json"
+    module, out = load_script("bench/raw_pixels.py"), tmp_path / "rows.json"
     recipe = mnist_autoencoder.sample_recipe()
     monkeypatch.setattr(mnist_autoencoder, "recipe", lambda: recipe)
     monkeypatch.setattr(module, "parse_source", lambda *_, **__: parse_source("sample"))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
+from scripts import load_script
 
 from decathlon.data import voc
 from decathlon.data.base import parse_source
@@ -17,12 +16,7 @@ from decathlon.data.base import parse_source
 
 @pytest.fixture(scope="module")
 def own_photos() -> ModuleType:
-    spec = spec_from_file_location("own_photos", ROOT / "bench/own_photos.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("bench/own_photos.py")
 
 
 @pytest.mark.parametrize("renamed", [False, True])

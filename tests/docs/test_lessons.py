@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from conftest import ROOT, Command
+from scripts import load_script
 
 from decathlon.tasks.base import task_ids
 
@@ -91,12 +91,7 @@ def test_trainings_can_start(line: str, decathlon: Command) -> None:
 
 @pytest.fixture(scope="module")
 def ablation() -> ModuleType:
-    spec = spec_from_file_location("ablation", ROOT / "bench/ablation.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("bench/ablation.py")
 
 
 @pytest.mark.parametrize("line", ABLATIONS)
