@@ -52,7 +52,7 @@ test-wheel: dist
 	$(BIN)/python -m pytest -q tests/wheel
 
 test-real: $(READY)
-	$(BIN)/python -m pytest -q tests/real
+	$(BIN)/python -m pytest -q -n 2 tests/real
 
 test-soak: $(VENV)/.ready-browser
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[sweep]'

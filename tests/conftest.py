@@ -57,10 +57,12 @@ DEFAULT_TASK = "mnist-mlp"  # the smallest
 
 
 def worker_group(nodeid: str) -> str:
-    """Tests of the same group run in the same worker: those of one task's sample run, else those of one file."""
+    """Tests of the same group run in the same worker: those of a task's sample run or a real data set, or of a file."""
     from decathlon.tasks.base import task_ids
 
     file, _, test = nodeid.partition("::")
+    if "real/" in file:
+        return next((name for name in ("mnist", "cifar10", "imdb", "pets", "voc") if name in nodeid), "imdb")
     if not file.endswith(SAMPLE_RUN_FILES):
         return file
     return next((task_id for task_id in task_ids() if re.search(rf"[\[-]{task_id}]$", test)), DEFAULT_TASK)

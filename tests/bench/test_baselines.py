@@ -1,16 +1,20 @@
-"""The scripts of `bench/` that measure copies of reviews and classifiers without training."""
+"""The scripts of `bench/` that measure copies of reviews, classifiers without training and thresholds of detectors."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from scripts import load_script
 
 from decathlon.data.base import parse_source
+from decathlon.data.transforms.augment import to_float
 from decathlon.tasks import mnist_autoencoder
+from decathlon.tasks.base import get_task
 
 
 def test_copies_are_found_whatever_their_case() -> None:
@@ -42,3 +46,26 @@ def test_classifiers_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     rows = json.loads(out.read_text())
     assert len(rows) == 3
     assert all(len(row["accuracy"]) == 2 and min(row["accuracy"]) > 0.5 for row in rows)
+
+
+@pytest.mark.parametrize("task_id", ["voc-faster-rcnn", "voc-retinanet"])
+def test_thresholds_of_detectors(task_id: str) -> None:
+    """An untrained detector finds more boxes the lower the score and the higher the IoU; few proposals give few."""
+    set_thresholds, task = load_script("bench/detection_thresholds.py").set_thresholds, get_task(task_id)
+    recipe = task.sample_recipe()
+    data = task.load(parse_source("sample"), recipe)
+    torch.manual_seed(0)
+    network: Any = task.model(recipe, data.info).eval()
+    getattr(network, "roi_heads", network).detections_per_img = 10**6
+    images = [to_float(data.validation.example(index)[0]) for index in range(2)]  # type: ignore[attr-defined]
+
+    def found(**changes: float) -> int:
+        set_thresholds(network, changes)
+        with torch.no_grad():
+            return sum(len(output["boxes"]) for output in network(images))
+
+    strict, loose = found(score=0.0, roi_iou=0.3), found(roi_iou=0.9)
+    assert 0 < strict < loose
+    assert found(score=0.999) == 0
+    if task_id == "voc-faster-rcnn":
+        assert found(score=0.0, proposals=2, boxes_of_a_level=2) <= 2 * 2 * len(data.info.classes)
