@@ -62,7 +62,7 @@ def worker_group(nodeid: str) -> str:
 
     file, _, test = nodeid.partition("::")
     if "real/" in file:
-        return next((name for name in ("mnist", "cifar10", "imdb", "pets", "voc") if name in nodeid), "imdb")
+        return next((name for name in ("mnist", "cifar10", "imdb", "pets", "voc") if name in nodeid), "imdb")  # roberta
     if not file.endswith(SAMPLE_RUN_FILES):
         return file
     return next((task_id for task_id in task_ids() if re.search(rf"[\[-]{task_id}]$", test)), DEFAULT_TASK)
