@@ -1,4 +1,4 @@
-"""The operations that a network computes, to check it against the architecture that its task promises."""
+"""The operations that a network computes, to check it against the architecture that its task requires."""
 
 from __future__ import annotations
 

@@ -78,8 +78,8 @@ def explain(
 def attribute(model: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (N, num_classes) of texts (N, L), and each word's contribution to them, (N, num_classes, L), on the CPU.
 
-    Texts of one length go through the network together: n-grams that reach into padding would change the logits. The
-    contributions are (N, 0, L) for a network that does not return any.
+    Texts of one length go through the network together: a user's network may not ignore padding. The contributions are
+    (N, 0, L) for a network that does not return any.
     """
     lengths, device = (tokens != words.PAD).sum(1), device_of(model)
     logits, attributions = [torch.empty(0)] * len(tokens), [tokens.new_empty(0, tokens.shape[1])] * len(tokens)

@@ -207,15 +207,15 @@ def check_shapes(candidate: Candidate) -> str:
     return "; ".join(["one example, two examples and a training batch", *remarks])
 
 
-def check_promise(candidate: Candidate) -> str:
-    """The architecture that the task promises; else which layer is too many or missing."""
+def check_layers(candidate: Candidate) -> str:
+    """The architecture that the task requires; else which layer is too many or missing."""
     if not candidate.violations:
-        return f"as the task promises: {candidate.task.SPEC.network}"
+        return f"as the task requires: {candidate.task.SPEC.network}"
     model, network = candidate.make_copy()
     inputs = candidate.first_inputs(network, model)
     layers = find_layers(network, inputs[:2], candidate.file) if isinstance(inputs, Tensor) else {}
     described = "; ".join(describe_violation(violation, layers) for violation in candidate.violations)
-    raise NeedsWork(f"{described}. The task promises: {candidate.task.SPEC.network}")
+    raise NeedsWork(f"{described}. The task requires: {candidate.task.SPEC.network}")
 
 
 def describe_violation(violation: str, layers: dict[str, list[str]]) -> str:
@@ -382,7 +382,7 @@ def describe_fit(curve: list[dict[str, float]]) -> str:
 STAGES: dict[str, Callable[[Candidate], str]] = {
     "file": check_file,
     "shapes": check_shapes,
-    "architecture": check_promise,
+    "architecture": check_layers,
     "first loss": check_first_loss,
     "gradients": check_gradients,
     "one batch": check_overfitting,
