@@ -227,6 +227,8 @@ def test_no_network_is_reported_with_a_workaround(
         {"scale_range": (1.2, 1.5)},
         {"trainable_layers": 7},
         {"max_size": 9},
+        {"backbone": "small", "norm": "group"},
+        {"backbone": "small", "trainable_layers": 2},
     ],
 )
 @pytest.mark.parametrize("task_id", TASKS)

@@ -172,13 +172,18 @@ def test_pretraining_never_sees_test_reviews(cache: Path, monkeypatch: pytest.Mo
 
 def test_logits_are_of_the_masked_tokens_only() -> None:
     torch.manual_seed(0)
-    network = RobertaForPretraining(50, 16, 2, 2, 20, n_ngrams=30, sentiment_head=True).eval()
+    network = RobertaForPretraining(50, 16, 2, 2, 20, n_ngrams=30, sentiment_head=True)
     token_ids, everything = torch.randint(5, 50, (3, 8)), torch.ones(3, 8, dtype=torch.bool)
     whole = network(token_ids, everything).token_logits.unflatten(0, (3, 8))  # (24, 50) -> (3, 8, 50)
     masked = torch.rand(3, 8) < 0.4
     output = network(token_ids, masked)
     assert torch.allclose(output.token_logits, whole[masked], atol=1e-5)
     assert (output.document.shape, output.ngram_logits.shape, output.sentiment_logits.shape) == ((3, 48), (3, 30), (3,))
+
+
+def test_a_single_review_can_be_evaluated() -> None:
+    network = RobertaForPretraining(50, 16, 2, 2, 20, n_ngrams=30, sentiment_head=True).eval()
+    assert network(torch.randint(5, 50, (1, 8)), torch.ones(1, 8, dtype=torch.bool)).token_logits.shape == (8, 50)
 
 
 def test_whole_words_are_masked_at_the_rate_of_the_recipe() -> None:

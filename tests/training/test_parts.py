@@ -107,6 +107,26 @@ def test_sparse_embeddings_get_a_lazy_optimizer() -> None:
     assert changed == [3, 7]
 
 
+def test_muon_leaves_small_steps_to_adam() -> None:
+    network = nn.Sequential(nn.Embedding(1000, 4, sparse=True), nn.Linear(4, 2))
+    muon, dense, lazy = make_optimizers(network, Optimizer("muon", lr=0.1))
+    set_lr([muon, dense, lazy], Optimizer("muon", lr=0.1, warmup=0.5), 0.5)
+    assert muon.param_groups[0]["lr"] == pytest.approx(0.1)
+    assert [o.param_groups[0]["lr"] for o in (dense, lazy)] == pytest.approx([0.1 * VECTOR_LR_SCALE] * 2)
+
+
+def test_average_of_a_shared_weight_moves_once_a_step() -> None:
+    def zeros() -> nn.Module:
+        block = nn.Linear(3, 3)
+        nn.init.zeros_(block.weight)
+        return nn.Sequential(block, block)
+
+    average, network = zeros(), zeros()
+    nn.init.ones_(network[0].weight)
+    update_ema(average, network, 0.9, 1000)
+    assert torch.allclose(average[1].weight, torch.full((3, 3), 0.1))
+
+
 def test_average_follows_weights_and_statistics() -> None:
     network = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     average = copy.deepcopy(network)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +23,7 @@ from spoiled import idx
 from decathlon.data.base import Split
 from decathlon.models.mlp import MLP
 from decathlon.tasks.base import get_task
-from decathlon.training import checkpoint, optim
+from decathlon.training import checkpoint, loop, optim
 
 pytestmark = pytest.mark.usefixtures("without_plots")
 
@@ -78,6 +80,22 @@ def test_resume_keeps_the_recipe(decathlon: Command, monkeypatch: pytest.MonkeyP
     assert again.status == 0
     assert "finished already" in again.err
     assert json.loads(again.out)["epochs"] == 1
+
+
+def test_ctrl_c_in_the_last_validation_counts(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        measure = loop.measure
+
+        def press(*args: Any) -> dict[str, float]:
+            os.kill(os.getpid(), signal.SIGINT)
+            return measure(*args)
+
+        patch.setattr(loop, "measure", press)
+        answer = decathlon(*TRAIN, "--epochs", "1", "--out", "run")
+    assert answer.status == 1
+    assert "interrupted at step" in answer.error
+    assert not Path("run/summary.json").exists()
+    assert decathlon("train", "mnist-mlp", "--resume", "run").status == 0
 
 
 def test_a_second_run_in_the_same_folder_is_refused(decathlon: Command) -> None:

@@ -98,7 +98,7 @@ class RobertaForPretraining(nn.Module):
             self.encoder.embeddings.word_embeddings.weight.copy_(embeddings)
 
     def forward(self, token_ids: Tensor, masked: Tensor) -> PretrainingOutput:
-        """Logits of the masked tokens only, since the output matrix is by far the largest, and of the document heads.
+        """Logits of the masked tokens only, since the output matrix is large; in training of the heads, too.
 
         Args:
             token_ids: int64 (N, L), nothing padded, from position 0.
@@ -108,8 +108,10 @@ class RobertaForPretraining(nn.Module):
         hidden = self.norm(F.gelu(self.dense(states[-1][masked])))  # (N, L, h) -> (M, h)
         token_logits = F.linear(hidden, self.encoder.embeddings.word_embeddings.weight, self.bias)  # tied weights
         means = torch.cat([states[layer].float().mean(1) for layer in self.pooled_layers], 1)  # (N, 3 · h)
+        none = means[:, :0]
+        if not self.training:  # the heads are for training only, and a single review has no variance
+            return PretrainingOutput(token_logits, none, none, none)
         document = self.standardise(means)
-        none = document[:, :0]
         ngram_logits = self.ngram_head(document) if self.ngram_head is not None else none
         sentiment_logits = self.sentiment_head(document)[:, 0] if self.sentiment_head is not None else none
         return PretrainingOutput(token_logits, document, ngram_logits, sentiment_logits)

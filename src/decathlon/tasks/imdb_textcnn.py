@@ -145,8 +145,8 @@ def load(source: Source, recipe: Recipe) -> Data:
 def batches(split: Split, recipe: Recipe, epoch: EpochShard) -> Iterator[Split]:
     """Shuffled batches of reviews of similar length, for little padding."""
     generator = epoch.generator()
-    order = torch.randperm(len(split), generator=generator)
     count, size = steps_per_epoch(split, recipe.batch_size), recipe.batch_size
+    order = torch.randperm(len(split), generator=generator)[: count * size]  # before sorting: any may be left out
     lengths = (split.inputs != words.PAD).sum(1).cpu()[order]
     pools = torch.arange(len(order)) // (50 * size)  # sorted within pools of 50 batches, so that batches still vary
     order = order[(pools * (recipe.max_length + 1) + lengths).argsort(stable=True)].to(split.targets.device)

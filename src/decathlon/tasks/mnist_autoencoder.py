@@ -96,6 +96,7 @@ def load(source: Source, recipe: Recipe) -> Data:
     """Images uint8 (N, 1, 28, 28), labels (N,)."""
     data = mnist.load(source)
     n_labelled = len(choose_labelled(data.train, recipe, len(data.info.classes)))
+    require("--batch-size", recipe.batch_size > 1, "at least 2: the loss has a variance over the batch")
     require("--n-labelled", n_labelled > 0, f"at least {len(data.info.classes)}, one for each class")
     return replace(data, info=replace(data.info, n_labelled=n_labelled))
 

@@ -238,7 +238,7 @@ def evaluate(model: nn.Module, data: Data, split: str, recipe: Recipe) -> dict[s
         loss += F.cross_entropy(logits, targets, reduction="sum").item()
         correct += (logits.argmax(1) == targets).sum().item()
         count += len(targets)
-    return {"accuracy": correct / count, "loss": loss / count}
+    return {"accuracy": correct / max(1, count), "loss": loss / max(1, count)}
 
 
 # --- Plots ------------------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ class Recipe(BaseRecipe):
     anchor_scale: float = 4.0
     """Side of the smallest anchor of a level in strides at 320 pixels, with timm's backbones, in place of --anchors."""
     rpn_post_nms_top_n: int = 300
-    """Proposals for an image that the RPN passes to the RoI head in training."""
+    """Proposals for an image that the RPN passes on in training, and with timm's backbones in evaluation, too."""
     roi_batch_size: int = 64
     """Sampled proposals for an image on which the RoI head is trained; torchvision's 512 take most of the time."""
     scale_range: tuple[float, float] = (0.6, 1.25)

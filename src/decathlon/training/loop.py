@@ -89,6 +89,8 @@ def fit(
             tensorboard.log_predictions(fabric, task, kept_model, data, recipe, state)
             progress.show_metric(state, task.SPEC.metric, metrics[task.SPEC.metric])
             save(training)
+            if any_process(interrupt.is_set(), fabric):  # during validation; after the last epoch no step would see it
+                raise interrupted(training)
     return training.ema_model, state
 
 
@@ -170,7 +172,12 @@ def stop_if_interrupted(training: Training, interrupt: threading.Event) -> None:
     if any_process(interrupt.is_set(), fabric):
         training.clock.stop()
         save(training)
-        raise Interrupted(f"interrupted at step {step}; continue: --resume {training.folder}")
+        raise interrupted(training)
+
+
+def interrupted(training: Training) -> Interrupted:
+    """The exception after Ctrl-C or SIGTERM, once a checkpoint is written."""
+    return Interrupted(f"interrupted at step {training.state.step}; continue: --resume {training.folder}")
 
 
 def any_process(flag: bool, fabric: Fabric) -> bool:

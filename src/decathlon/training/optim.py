@@ -12,7 +12,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from decathlon.tasks.recipe import Optimizer
 
 EPSILON = 1e-7  # lower bound of norms that are divided by: an unused layer has a gradient of 0
-VECTOR_LR_SCALE = 0.05  # AdamW's learning rate for biases and norms beside Muon, as a fraction of Muon's
+VECTOR_LR_SCALE = 0.05  # Adam's learning rate beside Muon, as a fraction of Muon's
 
 
 def make_optimizers(model: nn.Module, options: Optimizer) -> list[torch.optim.Optimizer]:
@@ -20,7 +20,8 @@ def make_optimizers(model: nn.Module, options: Optimizer) -> list[torch.optim.Op
 
     Weight decay acts on matrices and kernels; not on biases and norms (one dimension), sparse embeddings (most of whose
     rows are not in the batch), or the parameters of a module with an attribute `lr_scale`, which scales their learning
-    rate.
+    rate. Beside Muon, which ignores `lr_scale`, Adam's learning rate is `VECTOR_LR_SCALE` of Muon's, since its steps do
+    not scale with the weights.
     """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -42,7 +43,6 @@ def make_optimizers(model: nn.Module, options: Optimizer) -> list[torch.optim.Op
     elif groups and options.name == "muon":
         matrices, vectors = [p for p in dense if p.ndim > 1], [p for p in dense if p.ndim <= 1]
         optimizers += [Muon(matrices, options.lr, options.momentum)] if matrices else []
-        # Adam's steps do not scale with the weights, and biases and norms need small ones.
         group = {"params": vectors, "lr_scale": VECTOR_LR_SCALE}
         optimizers += (
             [torch.optim.AdamW([group], betas=(0.9, options.beta2), weight_decay=0.0, fused=True)] if vectors else []
@@ -50,7 +50,9 @@ def make_optimizers(model: nn.Module, options: Optimizer) -> list[torch.optim.Op
     elif groups:
         optimizers.append(torch.optim.AdamW(groups, lr=options.lr, betas=betas, fused=True))
     if sparse:
-        optimizers.append(torch.optim.SparseAdam(sparse, lr=options.lr, betas=betas))
+        muon = options.name == "muon"
+        group = {"params": sparse, "lr_scale": VECTOR_LR_SCALE if muon else 1.0}
+        optimizers.append(torch.optim.SparseAdam([group], betas=(0.9 if muon else options.momentum, options.beta2)))
     return optimizers
 
 
@@ -117,7 +119,9 @@ def set_lr(optimizers: list[torch.optim.Optimizer], options: Optimizer, progress
 def update_ema(ema_model: nn.Module, model: nn.Module, decay: float, step: int) -> None:
     """Update the EMA of the weights and of batch norm's statistics, with a smaller decay in the first steps."""
     decay = min(decay, (1 + step) / (10 + step))
-    pairs = list(zip(ema_model.state_dict().values(), model.state_dict().values(), strict=True))
+    values = [m.state_dict(keep_vars=True).values() for m in (ema_model, model)]
+    # A shared weight has several names, and is updated once.
+    pairs = {id(mean): (mean, value) for mean, value in zip(*values, strict=True)}.values()
     floats = [pair for pair in pairs if pair[0].is_floating_point()]
     counts = [pair for pair in pairs if not pair[0].is_floating_point()]  # batch norm's counters of batches
     # All tensors of a kind at once: a kernel launch for each would cost a GPU as much time as a small network's step.

@@ -44,6 +44,8 @@ def check_network(task: Task, model: nn.Module, network: nn.Module, data: Data, 
         inner = copy.deepcopy(model)
         trial = inner.get_submodule(name)
         inputs, error = capture_inputs(task, inner, trial, data, recipe)
+        if inputs is None and error is not None:
+            raise ValueError(f"a training batch fails: {_reason(error)}")
         if inputs is None:
             return remarks
         heads = _watch_heads(trial)

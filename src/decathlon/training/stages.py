@@ -37,7 +37,7 @@ OVERFIT_FRACTION = 0.6  # of the reference's fall of the loss on one batch that 
 LEARN_FRACTION = 0.5  # of the reference's gain on the small part that is enough
 SMALL_GAIN = 0.05  # a gain of the reference's metric below this says nothing: then the training losses are compared
 MAX_PART_SECONDS, MAX_SLOWDOWN = 60.0, 3.0  # a network that is both slower than this skips the small part
-SAME_OUTPUTS = 1e-3  # standard deviation over examples by standard deviation of all outputs
+SAME_OUTPUTS = 1e-3  # standard deviation over examples by the mean absolute value of all outputs
 DRAWS = ("uniform_", "normal_")  # what initialises the weights of a new layer
 
 

@@ -60,10 +60,9 @@ class Trial:
         """Update the parameters, at this point of the schedule from 0 to 1."""
         set_lr(self.optimizers, self.recipe.optimizer, progress)
         limit = self.recipe.optimizer.max_grad_norm
-        dense = [p for p in self.model.parameters() if p.grad is not None and not p.grad.is_sparse]
-        if limit:
-            torch.nn.utils.clip_grad_norm_(dense, limit)
         for optimizer in self.optimizers:
+            if limit and not isinstance(optimizer, torch.optim.SparseAdam):
+                torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], limit)
             optimizer.step()
 
     def overfit(self, batch: Any, steps: int) -> list[float]:

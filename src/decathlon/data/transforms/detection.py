@@ -203,4 +203,7 @@ def check_recipe(recipe: Any, max_layers: int, backbone: str) -> None:
     require("--backbone", recipe.backbone in (backbone, "small") or timm, f"{backbone}, small or timm/NAME")
     require("--color-jitter", recipe.color_jitter <= 1, "from 0 to 1")
     require("--repeat-threshold", recipe.repeat_threshold <= 1, "from 0 to 1")
-    require("--weights", recipe.backbone != "small" or recipe.weights == "none", "none with the small backbone")
+    if recipe.backbone == "small":
+        require("--weights", recipe.weights == "none", "none with the small backbone")
+        require("--norm", recipe.norm == "batch", "batch with the small backbone")
+        require("--trainable-layers", recipe.trainable_layers == max_layers, f"{max_layers} with the small backbone")
