@@ -156,7 +156,7 @@ def test_boxes_outside_are_clipped_and_said_once(tmp_path: Path, capsys: pytest.
     assert examples[2][1]["boxes"].tolist() == []
     lines = capsys.readouterr().err.splitlines()
     assert sum("2 boxes reached out of their images" in line for line in lines) == 1
-    assert sum("1 boxes lay outside" in line for line in lines) == 1
+    assert sum("1 boxes outside" in line for line in lines) == 1
 
 
 def test_one_pixel_too_far_is_not_worth_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -151,7 +151,8 @@ def drop_copies(
         if copies:
             names = some(rows.names[i] for i in copies)
             others = "train" if side == "val" or "val" not in sides else "train or val"
-            end = "" if unique else f"; nothing is left of {side}, so it is held out of train"
+            end = "" if unique else f"; nothing is left of {side}"
+            end += ", so it is held out of train" if not unique and (side == "val" or "val" not in kept_sides) else ""
             warn(
                 f"{where}: {len(copies):,} of {len(rows):,} {noun} of {side} are also in {others}, and are left out "
                 f"of {side} ({names}){end}"
@@ -166,6 +167,14 @@ def drop_copies(
         copied = [name for digest, name in zip(train.digests, train.names, strict=True) if first[digest] != name]
         warn(f"{where}: {more:,} of {len(train):,} {noun} of train are copies of others ({some(copied)}): all are kept")
     return kept_sides, kept_contents
+
+
+def drop_labelled(unlabelled: list[str], labelled: set[str], where: Path) -> list[str]:
+    """The unlabelled texts that are not among the labelled ones, of which the others may be in the test split."""
+    kept = [text for text in unlabelled if text not in labelled]
+    if count := len(unlabelled) - len(kept):
+        warn(f"{where}: {count:,} of {len(unlabelled):,} texts are among the labelled ones, and are left out")
+    return kept
 
 
 def warn_contradictions(

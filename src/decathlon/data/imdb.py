@@ -21,6 +21,7 @@ from decathlon.data.base import Source, Split
 from decathlon.data.divide import (
     Contents,
     drop_copies,
+    drop_labelled,
     hold_out,
     hold_out_blocks,
     hold_out_indices,
@@ -46,7 +47,7 @@ URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 LABELLED = 25_000  # reviews in each split of the official release
 UNLABELLED = "unsup"  # the folder of texts without a label
-OWN_VERSION = "own-1"  # of a user's own texts as they are read and divided, for caches: raise it when that changes
+OWN_VERSION = "own-2"  # of a user's own texts as they are read and divided, for caches: raise it when that changes
 S = TypeVar("S", bound=Split)
 CLEANING = b"2"  # part of a cache's key: raise it when `clean` changes
 QUOTES = str.maketrans("’‘“”", "''\"\"")  # typographic quotes: don’t and don't are one word
@@ -104,6 +105,8 @@ def find_official(source: Source) -> Path:
     folder = source.folder / "aclImdb"
     if (folder / "train").is_dir() and (folder / "test").is_dir():
         return folder
+    if folder.is_dir():
+        raise FileNotFoundError(f"{folder} has not both train and test: delete it and run again")
     if not source.download:
         raise FileNotFoundError(f"IMDB is not in {folder}")
     archive = source.folder / URL.rpartition("/")[2]
@@ -192,7 +195,7 @@ def _read_classes(folder: Path, classes: list[str], digest: hashlib._Hash, train
             errors.append(error)
             continue
         if not texts:
-            raise ValueError(f"{folder / name} holds no .txt file")
+            raise ValueError(f"{folder / name} holds no .txt file with a text")
         labelled.texts.extend(texts)
         labelled.labels.extend([number] * len(texts))
         labelled.names.extend(names)
@@ -320,6 +323,7 @@ def _divide(
     if len(set(classes)) == len(classes):
         for remark in similar_names(classes) if where.is_dir() and not has_tables(where) else ():
             warn(f"{where}: the classes {remark}")
+    unlabelled = drop_labelled(unlabelled, {text for side in sides.values() for text in side.texts}, where / UNLABELLED)
     contents = {side: Contents(labelled.texts, labelled.names) for side, labelled in sides.items()}
     for side, labelled in sides.items():
         warn_contradictions(contents[side], labelled.labels, classes, where, "texts")
@@ -387,9 +391,6 @@ def add_unlabelled(texts: Texts, path: Path) -> Texts:
     if not path.is_file():
         raise FileNotFoundError(f"--unlabelled {path}: there is no such file")
     cleaned = [clean_text(text) for text in read_reviews(str(path))]
-    labelled = {*texts.train, *texts.test}
-    more = [text for text in cleaned if text not in labelled]
-    if count := len(cleaned) - len(more):
-        warn(f"{path}: {count:,} of {len(cleaned):,} texts are among the labelled ones, and are left out")
+    more = drop_labelled(cleaned, {*texts.train, *texts.test}, path)
     key = hashlib.sha256(f"{texts.key} {files.sha256(path)}".encode()).hexdigest()[:16]
     return replace(texts, unlabelled=[*texts.unlabelled, *more], key=key)

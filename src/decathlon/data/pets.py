@@ -30,17 +30,16 @@ from decathlon.data.io.images import (
     DECODING_THREADS,
     ImageRemarks,
     content_hash,
-    exif_orientation,
     open_image,
     to_rgb,
 )
 from decathlon.data.io.listing import SPLITS, raise_errors
 from decathlon.data.io.own_masks import compare_foregrounds, list_own_masks, name_values, read_foreground
 from decathlon.data.synthetic import pets
-from decathlon.messages import say, warn
+from decathlon.messages import say, some, warn
 
 VERSION = "2"  # of what the cache holds: raise it when reading changes
-OWN_VERSION = "own-2"  # the same of a user's own
+OWN_VERSION = "own-3"  # the same of a user's own
 URL = "https://www.robots.ox.ac.uk/~vgg/data/pets/data/"
 ARCHIVES = {"images": "5c4f3ee8e5d25df40f4fd59a7f44e54c", "annotations": "95a8c909bbe2e81eed6a22bccdf3f68f"}
 COUNTS = {"train": 3680, "test": 3669}
@@ -235,7 +234,7 @@ def decode_pairs(pairs: list[Pair], size: int, own: Path | None = None) -> dict[
 
     count, errors, remarks = len(pairs), list[Exception](), ImageRemarks()
     images, masks = (np.empty((count, channels, size, size), np.uint8) for channels in (3, 1))
-    slices, packed, start, turned = np.empty((count, 4), np.int64), list[bytes](), 0, 0
+    slices, packed, start, turned = np.empty((count, 4), np.int64), list[bytes](), 0, dict[str, list[str]]()
     digests, foregrounds = list[str](), dict[str, list[str]]()
 
     def read(pair: Pair) -> Prepared | Exception:
@@ -254,15 +253,23 @@ def decode_pairs(pairs: list[Pair], size: int, own: Path | None = None) -> dict[
             images[number], masks[number] = row.pixels, row.mask
             packed.append(row.trimap)
             slices[number] = start, start + len(row.trimap), *row.shape
-            start, turned = start + len(row.trimap), turned + row.turned
+            start += len(row.trimap)
+            turned.setdefault(row.turned, []).append(pairs[number].image.name)
             digests.append(row.digest)
             foregrounds.setdefault(row.foreground, []).append("/".join(pairs[number].mask.parts[-2:]))
     raise_errors(errors, own or pairs[0].image.parents[1])
-    if turned:
-        warn(f"{turned:,} masks turned as their images' EXIF data say: they fitted the image as stored, not upright")
+    if names := turned.get("turned"):
+        warn(
+            f"{len(names):,} masks turned as their images' EXIF data say: they fitted the image as stored, not upright"
+        )
     arrays: dict[str, np.ndarray] = {"images": images, "masks": masks, "slices": slices}
     arrays["packed"] = np.frombuffer(b"".join(packed), np.uint8)
     if own is not None:
+        if names := turned.get("assumed"):
+            warn(
+                f"{own}: {len(names):,} images are stored turned (EXIF), and their masks fit them either way: they are "
+                f"taken to be of the upright images, so look at some ({some(names)})"
+            )
         compare_foregrounds(foregrounds, own)
         remarks.report(own)
     return arrays | ({"digests": np.array(digests)} if own is not None else {})
@@ -275,7 +282,7 @@ class Prepared(NamedTuple):
     mask: np.ndarray
     trimap: bytes
     shape: tuple[int, ...]
-    turned: bool
+    turned: str
     digest: str
     foreground: str
 
@@ -308,17 +315,17 @@ def read_pair(pair: Pair) -> tuple[Image.Image, np.ndarray, bool]:
         ValueError: A file cannot be read, the mask does not fit or holds foreign values: names it.
     """
     image, mask, turned = _open_pair(pair)
-    return _to_rgb(image, pair.image), to_trimap(mask, pair)[0], turned
+    return _to_rgb(image, pair.image), to_trimap(mask, pair)[0], turned == "turned"
 
 
-def _open_pair(pair: Pair) -> tuple[Image.Image, Image.Image, bool]:
+def _open_pair(pair: Pair) -> tuple[Image.Image, Image.Image, str]:
     """Open an image and its mask, upright.
 
     A mask belongs to the image as one sees it, upright. One that fits only the image as its file stores it is turned
     with it. Where both fit, as in a square image or one that was held upside down, the mask is taken to be upright.
 
     Returns:
-        The image, the mask, and whether that was turned.
+        The image, the mask, and whether that was `turned`, or its frame `assumed`; else an empty string.
 
     Raises:
         ValueError: A file cannot be read, or the mask does not fit: names it.
@@ -334,11 +341,11 @@ def _open_pair(pair: Pair) -> tuple[Image.Image, Image.Image, bool]:
     if errors:
         raise errors[0]
     image, mask = opened
-    turned = False
-    if mask.size != image.size and mask.size == image.size[::-1]:
-        how = exif_orientation(pair.image)
-        if how >= 5:  # the values that swap width and height
-            mask, turned = mask.transpose(_TURNS[how]), True
+    how, turned = image.info["orientation"], ""
+    if mask.size == image.size:
+        turned = "assumed" if 1 < how < 5 or (how >= 5 and image.width == image.height) else ""
+    elif how >= 5 and mask.size == image.size[::-1]:  # the values that swap width and height
+        mask, turned = mask.transpose(_TURNS[how]), "turned"
     if mask.size != image.size:
         width, height = image.size
         raise ValueError(

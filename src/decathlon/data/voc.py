@@ -24,6 +24,7 @@ from decathlon.data.io.download import fetch, require_checksum
 from decathlon.data.io.own_boxes import find_boxes, list_voc
 from decathlon.data.io.voc_coco import Annotation, read_image_set, read_xml
 from decathlon.data.synthetic import scenes
+from decathlon.messages import some, warn
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
@@ -41,7 +42,7 @@ MAX_UNPACKED = (1 << 32, 200_000)  # bytes and files that an archive may have: m
 SMALL_DATA = 1000  # images: of fewer, a sixth is held out for validation, else a twelfth
 
 Listing = tuple[dict[str, list[Annotation]], Sequence[str]]  # the annotations of each split, and the classes
-OWN_VERSION = "own-2"  # of what the cache holds of a user's own: raise it when reading changes
+OWN_VERSION = "own-3"  # of what the cache holds of a user's own: raise it when reading changes
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def load(source: Source, longest: int = 500) -> Data:
     listing: Callable[[], Listing]
     if own:
         assert source.path is not None
-        top = find_tree(source.path) or source.path
+        top = find_tree(source.path)
         boxes = find_boxes(top)
         key = decoded_images.hash_files(boxes.files, top.resolve(), OWN_VERSION, boxes.counts)
         name, listing = f"own:{source.path.resolve().name}", boxes.read
@@ -197,10 +198,14 @@ def unpack_tree(archives: list[Path], tree: Path) -> Path:
     return tree
 
 
-def find_tree(path: Path) -> Path | None:
-    """The folder of VOC's layout that is `path` or lies in it; None where there is none."""
-    candidates = (path, *sorted(path.glob("VOC[0-9]*")), *sorted(path.glob("VOCdevkit/*")))
-    return next((folder for folder in candidates if (folder / "Annotations").is_dir()), None)
+def find_tree(path: Path) -> Path:
+    """The folder of VOC's layout that lies in `path`, the first of several; else `path`."""
+    inner = [] if (path / "Annotations").is_dir() else [*path.glob("VOC[0-9]*"), *path.glob("VOCdevkit/*")]
+    trees = sorted(folder for folder in inner if (folder / "Annotations").is_dir())
+    if len(trees) > 1:
+        others = some(str(tree.relative_to(path)) for tree in trees[1:])
+        warn(f"{path}: reads {trees[0].relative_to(path)}, ignored {others}: name the one to read as --data PATH")
+    return trees[0] if trees else path
 
 
 def list_files(tree: Path, names: tuple[str, ...] = ()) -> dict[str, list[tuple[Path, Path]]]:

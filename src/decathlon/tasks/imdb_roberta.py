@@ -188,7 +188,7 @@ def matching_encoder(recipe: Recipe, info: DataInfo) -> embeddings.Encoder:
 
 def onnx_graph(model: nn.Module, recipe: Recipe, info: DataInfo) -> OnnxGraph:
     """What `export` writes: the encoder and the MLP as one network."""
-    return text.onnx_graph(text.EncoderClassifier(matching_encoder(recipe, info), model), info.classes)
+    return text.onnx_graph(text.EncoderClassifier(matching_encoder(recipe, info), model).cpu(), info.classes)
 
 
 # --- Plots ------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from decathlon.data.io import atomic, cache
 from decathlon.data.io.files import file_stamp
-from decathlon.data.io.images import DECODING_THREADS, ImageRemarks, content_hash, exif_orientation, open_image, to_rgb
+from decathlon.data.io.images import DECODING_THREADS, ImageRemarks, content_hash, open_image, to_rgb
 from decathlon.data.io.listing import raise_errors
 from decathlon.data.io.voc_coco import Annotation
 from decathlon.messages import recording_warnings, say, some, warn
@@ -86,7 +86,7 @@ def read_image(path: Path, remarks: ImageRemarks | None = None) -> tuple[Image.I
     if remarks is not None:
         remarks.add(image, path.name)
     try:
-        return to_rgb(image), exif_orientation(path)
+        return to_rgb(image), image.info["orientation"]
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be converted to RGB: {error}") from None
 
@@ -163,7 +163,8 @@ class BoxCounts:
             names = some(self.clipped)
             warn(f"{what}: {n:,} boxes reached out of their images and were clipped to them ({names})")
         if n := len(self.dropped):
-            warn(f"{what}: {n:,} boxes lay outside of their images and were left out ({some(self.dropped)})")
+            names = some(self.dropped)
+            warn(f"{what}: {n:,} boxes outside of their images, or below half a pixel, were left out ({names})")
         if n := len(self.turned):
             warn(
                 f"{what}: {n:,} images are stored turned (EXIF), and their annotations do not tell whether boxes are "

@@ -61,10 +61,13 @@ def sha256(path: Path) -> str:
 
 
 def read_text(path: Path, max_bytes: int = MAX_FILE_BYTES) -> str:
-    """A plain file's text. Raises ValueError, naming the file and the place, where it is not UTF-8; else as above."""
+    """A plain file's text without a byte-order mark.
+
+    Raises ValueError, naming the file and the place, where it is not UTF-8; else as above.
+    """
     value = read_bytes(path, max_bytes)
     try:
-        return value.decode()
+        return value.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: byte {error.start}") from None
 

@@ -25,7 +25,7 @@ CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 
 
 def open_image(path: str) -> Image.Image:
-    """Open an image upright.
+    """Open an image upright; `info` has the number of its `frames`, and EXIF's `orientation` as stored, from 1 to 8.
 
     Raises:
         FileNotFoundError: There is none.
@@ -38,6 +38,8 @@ def open_image(path: str) -> Image.Image:
             upright = ImageOps.exif_transpose(image) if wide * high <= MAX_PIXELS else None  # a copy, decoded
             if upright is not None:
                 upright.info["frames"] = getattr(image, "n_frames", 1)
+                orientation = image.getexif().get(EXIF_ORIENTATION_TAG, 1)
+                upright.info["orientation"] = orientation if orientation in range(1, 9) else 1
     except UnidentifiedImageError:
         heic = content.getvalue()[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
         hint = ": it is HEIC, as phones write it; convert it to JPEG" if heic else ""
@@ -117,17 +119,6 @@ def _check_size(name: str, width: int, height: int) -> None:
         raise ValueError(f"{name} is empty: {width}×{height} pixels")
 
 
-def exif_orientation(path: str | Path) -> int:
-    """How the camera was held that took an image, which `open_image` could read: EXIF's orientation, from 1 to 8."""
-    content = io.BytesIO(files.read_bytes(Path(path)))
-    try:
-        with Image.open(content, formats=FORMATS) as stored:
-            orientation = stored.getexif().get(EXIF_ORIENTATION_TAG, 1)
-    except Exception as error:  # as in `open_image`
-        raise ValueError(f"{path} is damaged: {error}") from None
-    return orientation if orientation in range(1, 9) else 1
-
-
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".jfif", ".tif", ".tiff")  # the commonest first
 DECODING_THREADS = 2  # decoding holds Python's lock in part: more bring nothing
 
@@ -165,6 +156,7 @@ class ImageRemarks:
     def __init__(self) -> None:
         self.frames: list[str] = []
         self.depths: dict[float, list[str]] = {}
+        self.scaled: list[str] = []
 
     def add(self, image: Image.Image, name: str) -> None:
         """Look at an image as `open_image` gave it."""
@@ -172,6 +164,8 @@ class ImageRemarks:
             self.frames.append(name)
         if image.mode.startswith("I;16") and (white := white_value(image)) < 65535:
             self.depths.setdefault(white, []).append(name)
+        if image.mode in ("I", "F") and white_value(image) not in (1, 255):
+            self.scaled.append(name)
 
     def report(self, where: Path) -> None:
         """Say how many images of which kind there were."""
@@ -184,6 +178,9 @@ class ImageRemarks:
                 f"{where}: {pluralize(len(images), 'image')} of 16 bits with no value above {white:.0f} taken as "
                 f"{bits} bits ({names})"
             )
+        if self.scaled:
+            names = some(sorted(self.scaled))
+            warn(f"{where}: {pluralize(len(self.scaled), 'image')} of 32 bits: the largest value is white ({names})")
 
 
 def content_hash(image: Image.Image) -> str:

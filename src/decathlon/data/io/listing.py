@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
 
 from decathlon.messages import some
@@ -120,17 +121,28 @@ class FileIndex:
                 self._by_name.setdefault(fold(key), []).append(path)
 
     def find(self, name: str, anywhere: bool = False) -> list[Path]:
-        """The files of this path below the folder, with or without ending; with `anywhere` those of this name, too.
+        """The files of this path below the folder, with or without ending.
 
+        With `anywhere` those of this name, too, whose folders agree with the path in most names from the last on.
         Names in the very same case come before others.
         """
         key = name.replace("\\", "/")
         matching = self._by_path.get(fold(key), [])
         if not matching and anywhere:
             key = key.rpartition("/")[2]
-            matching = self._by_name.get(fold(key), [])
+            matching = same_tail(name, self._by_name.get(fold(key), []))
         exact = [path for path in matching if path.as_posix().endswith(key) or path.stem == Path(key).name]
         return exact or matching
+
+
+def same_tail(name: str, paths: list[Path]) -> list[Path]:
+    """Of these files those whose folders agree with those of a path in most names, counted from the last."""
+    wanted = [fold(part) for part in name.replace("\\", "/").split("/")[-2::-1]]
+    counts = []
+    for path in paths:
+        pairs = zip(wanted, map(fold, path.parts[-2::-1]), strict=False)
+        counts.append(len(list(takewhile(lambda pair: pair[0] == pair[1], pairs))))
+    return [path for path, count in zip(paths, counts, strict=True) if count == max(counts)]
 
 
 def fold(name: str) -> str:

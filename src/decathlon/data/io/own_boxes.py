@@ -24,7 +24,7 @@ from decathlon.data.io.listing import (
     split_name,
     walk,
 )
-from decathlon.data.io.own_coco import Listing, find_coco, read_coco_sides
+from decathlon.data.io.own_coco import Listing, coco_folders, find_coco, read_coco_sides
 from decathlon.data.io.voc_coco import Annotation, read_xml
 from decathlon.messages import some, warn
 
@@ -70,12 +70,20 @@ def find_boxes(path: Path) -> BoxFiles:
         suffixes = (*IMAGE_SUFFIXES, ".txt", ".names", *yolo.CONFIG_SUFFIXES)
         if not (folders := yolo.find_yolo(folder)):
             raise ValueError(f"{folder} has no images and labels folders, as YOLO's layout has")
-        listed = [file for file in walk(folder) if has_suffix(file, suffixes)]
+        listed = list_files(folder, [top for both in folders.values() for top in both], suffixes)
         return BoxFiles("YOLO", listed, {}, partial(_checked, partial(yolo.read_yolo, folder, folders), folder))
     if jsons := find_coco(path):
-        listed = [file for file in walk(folder) if has_suffix(file, (*IMAGE_SUFFIXES, ".json"))]
+        tops = [top for side, file in jsons.items() for top in coco_folders(folder, side, file)]
+        listed = list_files(folder, tops, (*IMAGE_SUFFIXES, ".json"))
         return BoxFiles("COCO", listed, {}, partial(_checked, partial(read_coco_sides, folder, jsons), folder))
     raise ValueError(f"{path}: {LAYOUTS}")
+
+
+def list_files(folder: Path, tops: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
+    """The user's files below a folder, and below those of `tops` that a link puts elsewhere: `walk` follows none."""
+    here = folder.resolve()
+    linked = [top for top in dict.fromkeys(tops) if top.is_dir() and not top.resolve().is_relative_to(here)]
+    return [file for top in (folder, *linked) for file in walk(top) if has_suffix(file, suffixes)]
 
 
 def _checked(read: Callable[[], Listing], where: Path) -> Listing:
@@ -160,7 +168,7 @@ class VocTree:
         """All XML files with their images; says which images have none."""
         pairs, errors = Pairs(), list[Exception]()
         for xml in self.xmls.files:
-            name = xml.relative_to(self.xmls.folder).with_suffix("").as_posix()
+            name = self.name_of(xml)
             try:
                 pairs.append((self.find_image(name, xml, str(xml.parent)), xml))
             except (FileNotFoundError, ValueError) as error:
@@ -169,6 +177,10 @@ class VocTree:
         self.check_unique(pairs)
         self.report_unused(pairs)
         return pairs
+
+    def name_of(self, xml: Path) -> str:
+        """Its path below the folder of the XML files, without ending: that of its image below the images' folder."""
+        return xml.relative_to(self.xmls.folder).with_suffix("").as_posix()
 
     def check_unique(self, pairs: Pairs) -> None:
         """Raise ValueError where two XML files are of one image: each would lack the other's boxes."""
@@ -180,7 +192,7 @@ class VocTree:
     def report_unused(self, pairs: Pairs) -> None:
         """Say which images have no XML file, and which of both no list names."""
         images, xmls = {image for image, _ in pairs}, {xml for _, xml in pairs}
-        annotated = {xml.relative_to(self.xmls.folder).with_suffix("").as_posix().casefold() for xml in self.xmls.files}
+        annotated = {self.name_of(xml).casefold() for xml in self.xmls.files}
         spare = [image for image in self.images.files if image not in images]
         bare = [
             image
@@ -204,12 +216,15 @@ class VocTree:
         elif "train" not in chosen and not chosen and "default" in lists:  # CVAT's name of a set without splits
             chosen["train"] = lists["default"]
         sides = {side: self.read_list(file) for side, file in chosen.items()}
+        if not sides:  # no list, but perhaps Annotations/train, Annotations/val, …
+            for side, top in find_splits(self.xmls.folder).items():
+                xmls = [xml for xml in self.xmls.files if xml.is_relative_to(top)]
+                sides[side] = self.read_names([self.name_of(xml) for xml in xmls], str(top))
         self.drop_repeated(sides)
         if "train" not in sides:
             taken = {xml for pairs in sides.values() for _, xml in pairs}
             rest = [xml for xml in self.xmls.files if xml not in taken]
-            names = [xml.relative_to(self.xmls.folder).with_suffix("").as_posix() for xml in rest]
-            sides["train"] = self.read_names(names, str(self.xmls.folder))
+            sides["train"] = self.read_names([self.name_of(xml) for xml in rest], str(self.xmls.folder))
         if not sides["train"]:
             raise ValueError(f"{self.xmls.folder} contains no XML file to train on")
         everything = [pair for pairs in sides.values() for pair in pairs]
@@ -241,7 +256,7 @@ class VocTree:
     def read_list(self, file: Path) -> Pairs:
         """The pairs that a list names: a line is a name as it stands, or in quotes, or with 1, 0 or -1 behind it."""
         names = []
-        for line in files.read_text(file).removeprefix("\ufeff").splitlines():
+        for line in files.read_text(file).splitlines():
             if name := line.strip():
                 options = [name, name.strip("\"'"), re.sub(r"\s+-?[01]$", "", name)]
                 names.append(next((option for option in options if self.xmls.find(option)), options[1]))

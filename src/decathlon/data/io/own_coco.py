@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from decathlon.data.io.images import IMAGE_SUFFIXES
-from decathlon.data.io.listing import SPLITS, FileIndex, find_folder, find_splits, has_suffix, list_folder, split_name
+from decathlon.data.io.listing import (
+    SPLITS,
+    FileIndex,
+    find_folder,
+    find_splits,
+    fold,
+    has_suffix,
+    list_folder,
+    split_name,
+)
 from decathlon.data.io.voc_coco import Annotation, read_coco
 from decathlon.messages import some, warn
 
@@ -74,9 +83,8 @@ def _choose_json(jsons: list[Path], folder: Path) -> Path:
 def read_coco_sides(folder: Path, jsons: dict[str, Path]) -> Listing:
     """All annotations, by split, and the classes: the categories of the training file."""
     index = FileIndex(folder, IMAGE_SUFFIXES)
-    annotations_of, names = dict[str, list[Annotation]](), list[str]()
+    annotations_of, names, elsewhere = dict[str, list[Annotation]](), list[str](), list[str]()
     for side, file in jsons.items():
-        folders = (file.parent, folder, folder / "images", folder / "images" / side, folder / side)
 
         def find(name: str, side: str = side, file: Path = file) -> Path | None:
             matching = index.find(name, anywhere=True)
@@ -84,14 +92,33 @@ def read_coco_sides(folder: Path, jsons: dict[str, Path]) -> Listing:
                 matching = [p for p in matching if side in _sides_above(p, folder)]
             if len(matching) > 1:
                 raise ValueError(f"it lists {name!r}, which may be {some(p.relative_to(folder) for p in matching)}")
+            if matching and is_elsewhere(name, matching[0]):
+                elsewhere.append(f"{name}: {matching[0].relative_to(folder)}")
             return matching[0] if matching else None
 
-        annotations_of[side], classes = read_coco(file, list(dict.fromkeys(folders)), find)
+        annotations_of[side], classes = read_coco(file, coco_folders(folder, side, file), find)
         names = names or classes
+    if elsewhere:
+        warn(
+            f"{folder}: {len(elsewhere):,} images are not where they are listed, others of their names are taken "
+            f"({some(elsewhere)})"
+        )
     used = {annotation.image_path for annotations in annotations_of.values() for annotation in annotations}
     if spare := [str(image.relative_to(folder)) for image in index.files if image not in used]:
         warn(f"{folder}: {len(spare):,} images are in no annotation file and are left out ({some(spare)})")
     return annotations_of, names
+
+
+def coco_folders(folder: Path, side: str, file: Path) -> list[Path]:
+    """Where the images of an annotation file may be, by the paths that it lists."""
+    return list(dict.fromkeys((file.parent, folder, folder / "images", folder / "images" / side, folder / side)))
+
+
+def is_elsewhere(name: str, image: Path) -> bool:
+    """Whether an image lies in another folder than listed; a path of another machine tells nothing."""
+    listed = PurePosixPath(name)
+    machine = listed.is_absolute() or ".." in listed.parts or ":" in listed.parts[0] or "?d=" in name
+    return not machine and len(listed.parts) > 1 and fold(listed.parent.name) != fold(image.parent.name)
 
 
 def _sides_above(image: Path, folder: Path) -> set[str | None]:

@@ -46,7 +46,7 @@ def read_table(path: Path, columns: Sequence[str], flags: Sequence[str] = ()) ->
     """
     if has_suffix(path, FOREIGN_SUFFIXES):
         raise ValueError(f"{path}: tables are read as CSV or JSON lines; save it as one of these")
-    text = decode_text(files.read_bytes(path), path).removeprefix("\ufeff")
+    text = decode_text(files.read_bytes(path), path)
     is_json = has_suffix(path, JSON_SUFFIXES)
     rows = _read_json(text, path, columns, flags) if is_json else _read_csv(text, path, columns, flags)
     if not rows:
@@ -55,9 +55,9 @@ def read_table(path: Path, columns: Sequence[str], flags: Sequence[str] = ()) ->
 
 
 def decode_text(content: bytes, path: Path) -> str:
-    """Bytes as UTF-8 text. Raises ValueError, naming the file and the place, where they are not."""
+    """Bytes as UTF-8 text without a byte-order mark. Raises ValueError, with file and place, where they are not."""
     try:
-        return content.decode()
+        return content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: byte {error.start}; save it as UTF-8 (in Excel: CSV UTF-8)") from None
 
@@ -196,13 +196,11 @@ def _read_json(text: str, path: Path, columns: Sequence[str], flags: Sequence[st
                     hint = "; it is one object: save a list of records, or one record a line" if single else ""
                     raise ValueError(f"{path} has a line that is no JSON, line {number}: {error}{hint}") from None
     rows = []
+    has_columns = any(_find_columns(list(item), columns) for _, item in items if isinstance(item, dict))
     for number, item in items:
         if not isinstance(item, dict):
             raise ValueError(f"{path}: {what} {number} is no object with {' and '.join(columns)}")
-        indices = _find_columns(list(item), columns)
-        if indices is None and not any(
-            _find_columns(list(other), columns) for _, other in items if isinstance(other, dict)
-        ):
+        if not has_columns:
             _refuse_columns(list(item), columns, flags, path, "")
         names = {str(name).strip().casefold(): name for name in item}
         values = [item.get(column, item.get(names.get(column.casefold(), column))) for column in columns]

@@ -73,6 +73,12 @@ def class_list(path: Path) -> Path | None:
     return next((file for file in top if file.name.casefold() in CLASS_LISTS), None)
 
 
+def has_keypoints(path: Path) -> bool:
+    """Whether the labels are poses: a box and behind it keypoints, as a YAML file says by `kpt_shape`."""
+    configs = [file for file in list_folder(path)[0] if has_suffix(file, CONFIG_SUFFIXES)]
+    return any(re.search(r"^kpt_shape\s*:", files.read_text(file, MAX_CONFIG_BYTES), re.MULTILINE) for file in configs)
+
+
 def read_names(file: Path) -> list[str]:
     """The class names that a file lists, in the order of their numbers.
 
@@ -82,11 +88,9 @@ def read_names(file: Path) -> list[str]:
         ValueError: There are none, numbers are missing, or two are the same.
     """
     text = files.read_text(file, MAX_CONFIG_BYTES)
-    if has_suffix(file, CONFIG_SUFFIXES):
-        names = _names_of_config(text, file)
-    else:
-        names = [line for line in text.splitlines() if line.strip()]
-    names = [clean_name(name) for name in names]
+    # An empty line within a list is an error: without it the numbers would be others.
+    listed = _names_of_config(text, file) if has_suffix(file, CONFIG_SUFFIXES) else text.rstrip().splitlines()
+    names = [clean_name(name) for name in listed]
     files.check_class_names(names, file)
     if not names or not all(names):
         raise ValueError(f"{file} names no classes, or one without a name")
@@ -135,7 +139,7 @@ def read_yolo(path: Path, folders: Folders) -> tuple[dict[str, list[Annotation]]
     """
     listed = class_list(path)
     names = read_names(listed) if listed is not None else []
-    errors, highest, empty = list[Exception](), 0, list[str]()
+    errors, highest, empty, keypoints = list[Exception](), 0, list[str](), has_keypoints(path)
     sides: dict[str, list[Annotation]] = {}
 
     def name_of(number: int, where: str) -> str:
@@ -151,7 +155,7 @@ def read_yolo(path: Path, folders: Folders) -> tuple[dict[str, list[Annotation]]
             boxes, classes = list[Box](), list[str]()
             if label is not None:
                 try:
-                    boxes, classes = _read_label(label, name_of, empty)
+                    boxes, classes = _read_label(label, name_of, empty, keypoints)
                 except ValueError as error:
                     errors.append(error)
             where = str(label or image)
@@ -178,7 +182,7 @@ def divide_by_lists(annotations: list[Annotation], lists: dict[str, Path], path:
     """The annotations by split, as files list their images; says which are in none.
 
     Raises:
-        FileNotFoundError: A listed image is not there: names ten of them.
+        FileNotFoundError, ValueError: A listed image is not there, or may be one of several: names ten of them.
     """
     index, errors = FileIndex(path, IMAGE_SUFFIXES), list[Exception]()
     of_image = {annotation.image_path: annotation for annotation in annotations}
@@ -190,6 +194,9 @@ def divide_by_lists(annotations: list[Annotation], lists: dict[str, Path], path:
                 matching = [of_image[image] for image in index.find(name, anywhere=True) if image in of_image]
                 if not matching:
                     errors.append(FileNotFoundError(f"{file} lists {name}, but there is no such image"))
+                if len(matching) > 1:
+                    may_be = some(annotation.image_path.relative_to(path) for annotation in matching)
+                    errors.append(ValueError(f"{file} lists {name}, which may be {may_be}"))
                 sides[side] += matching[:1]
     raise_errors(errors, path)
     listed = {annotation.image_path for side in sides.values() for annotation in side}
@@ -217,8 +224,10 @@ def _pair_files(images: Path, labels: Path, path: Path) -> list[tuple[Path, Path
     return pairs
 
 
-def _read_label(file: Path, name_of: Callable[[int, str], str], empty: list[str]) -> tuple[list[Box], list[str]]:
-    """Boxes, as fractions of the image, and class names; of a polygon the box around it."""
+def _read_label(
+    file: Path, name_of: Callable[[int, str], str], empty: list[str], keypoints: bool
+) -> tuple[list[Box], list[str]]:
+    """Boxes, as fractions of the image, and class names; of a polygon the box around it, of a pose its own box."""
     boxes, names = [], []
     for number, line in enumerate(files.read_text(file).splitlines(), 1):
         words = line.split()
@@ -229,6 +238,7 @@ def _read_label(file: Path, name_of: Callable[[int, str], str], empty: list[str]
             values = [float(word) for word in words]
         except ValueError:
             raise ValueError(f"{where}: {line.strip()[:40]!r} holds what is no number") from None
+        values = values[:5] if keypoints else values
         if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
             raise ValueError(f"{where}: {len(values)} numbers; a box has 5: class, centre x, centre y, width, height")
         if not all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values[1:]):
