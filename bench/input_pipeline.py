@@ -27,7 +27,8 @@ from decathlon.training.optim import make_optimizers
 
 STEPS, WARMUP = 60, 10
 DETECTION_STEPS = 4, 1  # steps and warm-up of the detectors, whose steps take seconds
-AUGMENTATIONS = ("warp", "random_translate")  # functions of decathlon.data.transforms.augment that tasks call
+# Functions of decathlon.data.transforms.augment that tasks call.
+AUGMENTATIONS = ("color_jitter", "random_affine", "random_translate", "warp")
 
 
 class Clock:

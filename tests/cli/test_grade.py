@@ -605,6 +605,23 @@ def test_mistakes_of_students(function: str, stage: str, words: str, decathlon: 
     assert words in last["message"]
 
 
+def test_a_network_that_fails_on_large_batches_has_not_passed(decathlon: Command) -> None:
+    Path("net.py").write_text(
+        'from torch import nn\nTASK = "mnist-mlp"\nclass Net(nn.Module):\n    def __init__(self):\n'
+        "        super().__init__()\n        self.hidden, self.output = nn.Linear(784, 64), nn.Linear(64, 10)\n"
+        "    def forward(self, images):\n        assert len(images) <= 200, 'too many'\n"
+        "        return self.output(self.hidden(images.flatten(1)).relu())\ndef net(): return Net()\n"
+    )
+    answer = decathlon("grade", "net.py", "--data", "sample", "--json", "--epochs", "1")
+    result = json.loads(answer.out)
+    last = result["stages"][-1]
+    assert (answer.status, result["passed"], last["name"], last["passed"]) == (1, False, "training", False)
+    assert "it fails: AssertionError: too many (line 8)" in last["message"]
+    assert json.loads((Path(result["folder"]) / "attempt.json").read_text())["passed"] is False
+    listed = decathlon("attempts", "mnist-mlp").out
+    assert "fix  training: it fails" in listed
+
+
 def test_with_json_there_is_always_a_result(decathlon: Command) -> None:
     Path("net.py").write_text('TASK = "mnist-cnn"\nnet = (1,\n')
     result = json.loads(decathlon("grade", "net.py", "--data", "sample", "--quick", "--json").out)

@@ -188,3 +188,19 @@ def test_lists_of_images_may_not_lead_outside(name: str, tmp_path: Path) -> None
     if name not in ("..", "a\0b"):
         with pytest.raises(ValueError, match="leads outside"):
             voc_coco.read_coco(path, [tmp_path])
+
+
+def test_json_is_whole_in_any_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    for encoding in ("latin-1", "ascii", "utf-8"):
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+            text = terminal.format_json({"folder": "данные"})
+        assert json.loads(text.encode(encoding)) == {"folder": "данные"}
+
+
+def test_printed_commands_can_be_pasted(decathlon: Command) -> None:
+    started = decathlon("start", "mnist-mlp", "--dir", "my networks")
+    assert "decathlon grade 'my networks/net.py' --data sample" in started.out
+    options = ("--data", "sample", "--epochs", "1", "--hidden", "8", "--out", "my run")
+    assert decathlon("train", "mnist-mlp", *options).status == 0
+    assert "--resume 'my run'" in decathlon("train", "mnist-mlp", *options).error

@@ -92,9 +92,7 @@ def test_lists_of_another_machine_name_folders(mine: Path) -> None:
 
 def test_a_list_that_may_mean_two_images_is_refused(mine: Path) -> None:
     real.write(cameras(mine) / "train.txt", "01.png\n")
-    with pytest.raises(
-        ValueError, match=r"lists 01\.png, which may be obj_train_data/cam1/01\.png, obj"
-    ):
+    with pytest.raises(ValueError, match=r"lists 01\.png, which may be obj_train_data/cam1/01\.png, obj"):
         real.read("voc", mine)
 
 

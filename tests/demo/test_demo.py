@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import re
@@ -421,6 +422,51 @@ def test_a_request_that_never_ends_times_out(tmp_path: Path, monkeypatch: pytest
     asyncio.run(several())
     statuses = sorted(message["status"] for message in sent if message["type"] == "http.response.start")
     assert statuses == [408] * guard.MAX_CONCURRENT_UPLOADS + [503]
+
+
+def test_uploads_count_until_they_are_answered(tmp_path: Path) -> None:
+    """Bodies that were received wait in memory to be decoded: without a limit they would fill it."""
+    sent: list[Any] = []
+    held = most = 0
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"x", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal held, most
+        held += 1
+        most = max(most, held)
+        await asyncio.sleep(0.05)
+        held -= 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    headers = [(b"host", b"localhost"), (b"content-length", b"1")]
+    scope = {"type": "http", "method": "POST", "path": guard.UPLOAD_PATH, "headers": headers}
+
+    async def several() -> None:
+        handle = guard.add_guard(app, tmp_path, None, lambda event: True)
+        for _ in range(2):
+            await asyncio.gather(*(handle(scope, receive, send) for _ in range(2 * guard.MAX_CONCURRENT_UPLOADS)))
+
+    asyncio.run(several())
+    statuses = sorted(message["status"] for message in sent if message["type"] == "http.response.start")
+    assert most == guard.MAX_CONCURRENT_UPLOADS
+    assert statuses == [200] * 2 * most + [503] * 2 * most
+
+
+def test_pages_of_other_sites_cannot_send(tmp_path: Path) -> None:
+    for site, allowed in (("same-origin", True), ("none", True), ("cross-site", False)):
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": guard.UPLOAD_PATH,
+            "headers": [(b"host", b"localhost"), (b"sec-fetch-site", site.encode())],
+        }
+        with contextlib.nullcontext() if allowed else pytest.raises(guard.Refusal, match="other sites"):
+            guard.check(scope, tmp_path, None)
 
 
 def test_other_host_names_are_refused(tmp_path: Path) -> None:

@@ -260,6 +260,8 @@ def test_without_the_extra_it_says_what_to_install(
         (("export", "mnist-mlp", "--run", "nowhere"), 1, "nowhere is no run folder"),
         (("export", "mnist-mlp", "--run", "RUN", "--out", "."), 2, "give a file in an existing folder"),
         (("export", "mnist-mlp", "--run", "RUN", "--out", "no/where.onnx"), 2, "give a file in an existing"),
+        (("export", "mnist-mlp", "--run", "RUN", "--out", "net"), 2, "the name of an ONNX file ends in .onnx"),
+        (("predict", "mnist-mlp", "x.png", "--run", "RUN", "--batch-size", "0"), 2, "--batch-size"),
         (("export", "mnist-mlp", "-", "--run", "RUN"), 2, "not standard input"),
         (("export", "mnist-cnn", "--run", "RUN"), 2, "is a run of mnist-mlp, not of mnist-cnn"),
         (("predict", "mnist-mlp", "x.png", "--onnx", "none.onnx"), 1, "none.onnx: no such file"),

@@ -50,6 +50,7 @@ def test_what_does_not_count_exists() -> None:
         ("data/transforms/augment.py", "align_corners=False", "align_corners=True"),
         ("evaluation/metrics.py", "argmax(1)", "argmin(1)"),
         ("data/mnist.py", "train", "test"),
+        ("data/io/idx.py", "read_idx", "read_other"),
         ("data/divide.py", "True", "False"),
         ("training/loop.py", 'data, "validation", recipe', 'data, "test", recipe'),
         ("training/optim.py", "weight_decay", "no_decay"),
@@ -59,6 +60,19 @@ def test_code_counts(file: str, old: str, new: str, package: Path) -> None:
     before = code_hash.code_hash("mnist-mlp")
     replace(package / file, old, new)
     assert code_hash.code_hash("mnist-mlp") != before
+
+
+@pytest.mark.parametrize(
+    ("task_id", "module"),
+    [
+        ("mnist-autoencoder", "evaluation.forests"),
+        ("cifar10-cnn", "data.io.image_folder"),
+        ("voc-retinanet", "data.io.decoded_images"),
+        ("voc-retinanet", "data.io.voc_coco"),
+    ],
+)
+def test_what_reads_or_measures_counts(task_id: str, module: str) -> None:
+    assert module in code_hash.code_modules(task_id)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,7 +40,7 @@ def start_command(args: list[str]) -> int:
 
     def print_next() -> None:
         print_text(f"{paths[0]}: write your network there; {paths[1]}: look at the data and train")
-        print_text(f"check it: decathlon grade {paths[0]} --data sample")
+        print_text(f"check it: decathlon grade {shlex.quote(str(paths[0]))} --data sample")
 
     print_output({"files": [str(path) for path in paths]}, options.json, print_next)
     return 0
@@ -49,9 +50,9 @@ def grade_command(args: list[str]) -> int:
     """`decathlon grade net.py`: exit status 0 if all stages passed and the bar, where there is one, is cleared."""
     try:
         return _grade(args)
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+    except Exception as error:
         if "--json" in args:  # for programs that read the result whatever the exit status
-            print(json.dumps({"error": str(error), "passed": False, "stages": []}))
+            print(json.dumps({"error": str(error) or type(error).__name__, "passed": False, "stages": []}))
         raise
 
 
@@ -197,6 +198,6 @@ def print_attempts(rows: list[dict[str, Any]]) -> None:
         if row["number"] > 1 and not changes:
             print_text("      (the file did not change)")
         last = row["stages"][-1] if row["stages"] else {"name": "interrupted", "passed": False, "message": ""}
-        status = "passed" if last["passed"] else "fix"
+        status = "fix" if not last["passed"] else "passed" if row.get("passed", True) else "interrupted after"
         which = f"{row['number']:>3}  {row.get('time', ''):<19}  {row.get('file', '')}"
         print_text(f"{which}  {status}  {last['name']}: {last['message']}")

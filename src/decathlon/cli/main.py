@@ -33,7 +33,7 @@ from decathlon.cli.options import (
 )
 from decathlon.cli.terminal import print_export, print_output, print_predictions, print_result, print_table, print_text
 from decathlon.data.read_options import ReadOptions, join_path
-from decathlon.errors import UsageError, nearest
+from decathlon.errors import UsageError, nearest, require
 from decathlon.messages import printable, say
 from decathlon.tasks.base import PRETRAINING, base_recipe, choose_recipe, get_task, task_ids, tta_name
 
@@ -174,11 +174,12 @@ def predict_command(args: list[str]) -> int:
         raise UsageError("--save is for masks and boxes: this task's predictions are printed, with --json for programs")
     if options.text_column != "text" and dataset != "imdb":
         raise UsageError("--text-column does not apply to this task: it is for tables of texts")
+    require("--batch-size", options.batch_size >= 1, "at least 1")
     model, description = load_model(task_id, options)
     inputs, errors = read_inputs(task_id, options.inputs, options.text_column)
     rows = list[dict[str, Any]]()
     # Texts are sorted by length in all; of images, which predictions hold, only a batch is kept at once.
-    chunk = max(1, len(inputs) if dataset == "imdb" else options.batch_size)
+    chunk = max(1, len(inputs)) if dataset == "imdb" else options.batch_size
     for start in range(0, len(inputs), chunk):
         part = inputs[start : start + chunk]
         for prediction in model.predict_each(part, device=options.device, batch_size=options.batch_size):

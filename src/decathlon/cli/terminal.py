@@ -16,8 +16,12 @@ def print_text(text: object = "", end: str = "\n") -> None:
 
 
 def format_json(value: Any) -> str:
-    r"""Format as JSON, with unprintable characters escaped, as \u001b."""
+    r"""Format as JSON, with characters escaped, as \u001b, that are unprintable or unknown to the output's encoding."""
     text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value)
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
@@ -46,7 +50,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 def print_result(result: dict[str, Any]) -> None:
     """Print the result against the bar, the other metrics, and the files of the run."""
     verdict = ""
-    if result["bar"] is not None:
+    if result["bar"] is not None and not result["violations"]:
         verdict = f", bar {100 * result['bar']:g} %: {'cleared' if result['passed'] else 'missed'}"
     if result["data"].endswith("-sample"):
         verdict += " (sample data, not a benchmark)"

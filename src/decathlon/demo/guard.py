@@ -70,29 +70,31 @@ def add_guard(app: App, folder: Path, hosts: frozenset[str] | None, is_page_even
     active_uploads = 0
 
     async def receive_body(scope: Message, receive: Receive) -> Receive:
-        """Read and check the body of a request; Refusal if too many are being sent, or it is too large or too slow."""
-        nonlocal active_uploads
-        if scope["path"] == UPLOAD_PATH and active_uploads >= MAX_CONCURRENT_UPLOADS:
-            raise Refusal(503, "too many images are being sent: try again in a moment")
-        active_uploads += scope["path"] == UPLOAD_PATH
+        """Read and check the body of a request; Refusal if it is too large or too slow."""
         try:
             return await asyncio.wait_for(read_body(scope, receive, folder, is_page_event), BODY_TIMEOUT)
         except asyncio.TimeoutError:
             raise Refusal(408, f"the request was not received within {BODY_TIMEOUT} seconds") from None
-        finally:
-            active_uploads -= scope["path"] == UPLOAD_PATH
 
     async def handle(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await app(scope, receive, send)
         if scope["type"] != "http":  # a websocket, which Gradio no longer uses
             return await send({"type": "websocket.close", "code": 1008})
+        nonlocal active_uploads
+        is_upload = scope["method"] == "POST" and scope["path"] == UPLOAD_PATH
+        if is_upload and active_uploads >= MAX_CONCURRENT_UPLOADS:
+            return await send_refusal(send, Refusal(503, "too many images are being sent: try again in a moment"))
+        active_uploads += is_upload  # until it is answered: its body waits in memory to be decoded
         try:
             check(scope, folder, hosts)
             checked = await receive_body(scope, receive) if scope["method"] == "POST" else receive
         except Refusal as refusal:
             return await send_refusal(send, refusal)
-        await app(scope, checked, add_headers(send))
+        else:
+            await app(scope, checked, add_headers(send))
+        finally:
+            active_uploads -= is_upload
 
     return handle
 
@@ -104,6 +106,8 @@ def check(scope: Message, folder: Path, hosts: frozenset[str] | None) -> None:
     host = re.sub(r":\d+$", "", headers.get(b"host", b"").decode("latin-1")).lower()
     if hosts is not None and host not in hosts:
         raise Refusal(421, "this server does not have that name")
+    if method == "POST" and headers.get(b"sec-fetch-site") == b"cross-site":  # another page in a visitor's browser
+        raise Refusal(403, "requests of other sites are not answered")
     if method == "POST" and path in MAX_BODY_BYTES:
         return
     if method not in ("GET", "HEAD") or not READ_PATHS.fullmatch(path) or ".." in path.split("/"):

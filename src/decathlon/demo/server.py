@@ -55,7 +55,8 @@ def serve(host: str, port: int, browser: bool) -> None:
             ws="none",
             date_header=False,
         )
-        address = f"http://{'localhost' if host in LOOPBACK else host}:{sock.getsockname()[1]}/"
+        name_of_host = f"[{host}]" if ":" in host else "localhost" if host in LOOPBACK else host
+        address = f"http://{name_of_host}:{sock.getsockname()[1]}/"
         logging.getLogger("uvicorn.error").addFilter(_is_relevant)
         say(f"decathlon demo: {address} (stop with Ctrl-C)")
         if browser:

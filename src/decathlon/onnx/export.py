@@ -57,7 +57,7 @@ def export(folder: Path, out: Path, inputs: list[str]) -> dict[str, Any]:
     Raises:
         RuntimeError: The extra `[export]` is not installed; or the outputs differ from PyTorch's, and the file is
             deleted.
-        UsageError: `out` is a folder, or its folder does not exist.
+        UsageError: `out` is a folder, its folder does not exist, or its name does not end in .onnx.
         OSError: The file cannot be written.
         FileNotFoundError, ValueError: As `load_run`, or an input cannot be read.
     """
@@ -65,6 +65,8 @@ def export(folder: Path, out: Path, inputs: list[str]) -> dict[str, Any]:
         import_extra(name)
     if out.is_dir() or not out.resolve().parent.is_dir():
         raise UsageError(f"--out {out}: give a file in an existing folder")
+    if out.suffix != ".onnx":  # else `predict` would not know it
+        raise UsageError(f"--out {out}: the name of an ONNX file ends in .onnx")
     if "-" in inputs:
         raise UsageError("export reads its inputs twice: give files or texts, not standard input")
     loaded = load_run(folder)

@@ -129,7 +129,8 @@ def train_side(name: str, flags: list[str], folder: Path, data_dir: str | None) 
     if name not in task_ids():
         return Path(name)
     options = folder.with_name(f"{folder.name}.options.json")  # of its training: a reused run must have the same
-    if options.exists() and (earlier := read_json(options)["options"]) != flags:
+    began = (folder / "config.json").exists()
+    if began and options.exists() and (earlier := read_json(options)["options"]) != flags:
         raise UsageError(
             f"{folder} was trained with {shlex.join(earlier) or 'no options'}, not with {shlex.join(flags) or 'none'}: "
             "choose another --out"
@@ -139,12 +140,13 @@ def train_side(name: str, flags: list[str], folder: Path, data_dir: str | None) 
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_json(options, {"options": flags})
-    arguments = ["--resume", str(folder)] if (folder / "config.json").exists() else [*flags, "--out", str(folder)]
+    arguments = ["--resume", str(folder)] if began else [*flags, "--out", str(folder)]
     arguments += ["--data-dir", data_dir] if data_dir else []
     command = [sys.executable, "-m", "decathlon", "train", name, *arguments]
-    if subprocess.run(command, check=False, stdout=2).returncode:  # its result goes to stderr, ours to stdout
+    status = subprocess.run(command, check=False, stdout=2).returncode  # its result goes to stderr, ours to stdout
+    if status:
         hint = "; the same command resumes it from its last checkpoint" if (folder / "config.json").exists() else ""
-        raise RuntimeError(f"the training of {name} failed{hint}")
+        raise (UsageError if status == 2 else RuntimeError)(f"the training of {name} failed{hint}")
     return folder
 
 

@@ -32,10 +32,10 @@ from decathlon.runs.attempts import attempts_folder, new_attempt, write_attempt
 from decathlon.runs.load import Loaded, load_data, load_run
 from decathlon.runs.records import RunOptions, Summary
 from decathlon.tasks.base import Task
-from decathlon.tasks.recipe import Recipe
+from decathlon.tasks.recipe import Recipe, differences
 from decathlon.training import distributed, runner
 from decathlon.training.loop import measure
-from decathlon.training.stages import Candidate, Stage, checks_of, run_stages
+from decathlon.training.stages import Candidate, Stage, checks_of, run_stages, source_line
 from decathlon.training.trials import ReferenceTrial, try_reference
 
 MAX_DISAGREEMENTS = 12  # examples that are listed and drawn
@@ -51,11 +51,13 @@ class Side:
         row: What the table says of it.
         examples: Its predictions.
         data: The data, as its recipe reads them.
+        recipe: The recipe of its training.
     """
 
     row: dict[str, Any]
     examples: Examples
     data: Data
+    recipe: Recipe
 
 
 def grade(
@@ -108,7 +110,7 @@ def grade(
     for stage in run_stages(candidate):
         note(stage)
     if not quick and result["passed"]:
-        write_attempt(attempt, result)
+        write_attempt(attempt, result | {"passed": False})  # until the training has ended
         stage, summaries = train_whole(task, recipe, dataclasses.replace(options, model=network), attempt, seeds)
         note(stage)
         if summaries:
@@ -159,8 +161,12 @@ def train_whole(
         out = dataclasses.replace(options, out=str(attempt / f"run-seed{seed}"))
         try:
             summary = cast(Summary, runner.train(task.SPEC.id, dataclasses.replace(recipe, seed=seed), out))
-        except FloatingPointError as error:
-            return Stage("training", False, str(error), round(time.perf_counter() - start, 2)), []
+        except Exception as error:  # networks fail in any way, larger batches than those of the stages included
+            where = source_line(error, Path((options.model or "").rpartition(":")[0]))
+            if not where and not isinstance(error, FloatingPointError):
+                raise
+            message = f"it fails: {type(error).__name__}: {error}{where}" if where else str(error)
+            return Stage("training", False, message, round(time.perf_counter() - start, 2)), []
         assert summary.folder is not None
         values = {name: value for name, value in summary.to_dict().items() if name != "folder"}
         html.write(Path(summary.folder), values)
@@ -242,6 +248,8 @@ def compare_sides(
         theirs.row.update(value=published["mean"], spread=published["deviation"], of=pluralize(published["n"], "seed"))
     hardware = validate.summary(reference / "summary.json").hardware
     notes = [f"the reference's times are from {hardware}"] if hardware != summaries[0].hardware else []
+    if changed := differences(theirs.recipe, yours.recipe):
+        notes.append(f"the reference was trained by another recipe: it differs in {', '.join(sorted(changed))}")
     same_test = _test_split(yours) == _test_split(theirs)
     if not same_test:
         notes.append(f"the two were not measured on the same data: yours {yours.data.name}, it {theirs.data.name}")
@@ -260,19 +268,21 @@ def measure_side(name: str, folder: Path, data_dir: str | None, fabric: Fabric) 
     data = load_data(folder, loaded, data_dir).to(fabric.device)
     examples, metrics = predict_examples(loaded, data, fabric)
     metric = loaded.task.SPEC.metric
+    # Of masks the accuracy is over all pixels, of which the spread over images says nothing.
+    has_spread = metric == "accuracy" and bool(examples.labels)
     row = {
         "network": name,
         "metric": metric,
         "value": metrics[metric],
-        "spread": examples.standard_error() if metric == "accuracy" else None,
-        "of": f"standard error, {len(examples.scores):,} test examples" if metric == "accuracy" else "",
+        "spread": examples.standard_error() if has_spread else None,
+        "of": f"standard error, {len(examples.scores):,} test examples" if has_spread else "",
         "parameters": summary.parameters,
         "flops": 2 * multiplications(loaded, data, fabric),
         "train_seconds": summary.train_seconds,
         "seconds_to_bar": summary.seconds_to_bar,
         "calibration_error": examples.calibration_error(),
     }
-    return Side(row, examples, data)
+    return Side(row, examples, data, loaded.recipe)
 
 
 def predict_examples(loaded: Loaded, data: Data, fabric: Fabric) -> tuple[Examples, dict[str, float]]:

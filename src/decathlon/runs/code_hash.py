@@ -12,10 +12,9 @@ from pathlib import Path
 from decathlon.tasks import base
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# The readers of single files, data.io, are left out: most are for users' own files.
-ROOMS = ("tasks", "models", "data", "data.transforms", "evaluation")
+ROOMS = ("tasks", "models", "data", "data.io", "data.transforms", "evaluation")
 TRAINING = ("training.loop", "training.optim", "training.prepare")  # no task imports these
-# No measured value passes through these: they check, draw, predict for users, or export.
+# No measured value passes through these: they check, draw, predict for users, export, or read users' own files.
 WITHOUT_INFLUENCE = frozenset(
     (
         *(
@@ -26,8 +25,11 @@ WITHOUT_INFLUENCE = frozenset(
             "evaluation.attributions",
             "evaluation.detection_onnx",
         ),
-        *("evaluation.detection_plots", "evaluation.forests", "evaluation.mask_images", "evaluation.onnx_graph"),
+        *("evaluation.detection_plots", "evaluation.mask_images", "evaluation.onnx_graph"),
         *("evaluation.plots", "evaluation.prediction_plots", "evaluation.predictions", "evaluation.text"),
+        *("data.io.archives", "data.io.atomic", "data.io.cache", "data.io.console", "data.io.digit_image"),
+        *("data.io.download", "data.io.files", "data.io.listing", "data.io.own_boxes", "data.io.own_coco"),
+        *("data.io.own_masks", "data.io.text_tables", "data.io.yolo"),
     )
 )
 HASH_LENGTH = 12

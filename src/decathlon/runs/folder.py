@@ -19,6 +19,7 @@ import platform
 import subprocess
 import time
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -44,7 +45,9 @@ def new_folder(task_id: str, seed: int, out: str | None) -> Path:
     """
     folder = Path(out) if out else Path("runs", task_id, f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}")
     if (folder / "config.json").exists():
-        raise UsageError(f"{folder} holds a run already; choose another --out, or continue it: --resume {folder}")
+        raise UsageError(
+            f"{folder} holds a run already; choose another --out, or continue it: --resume {quote(str(folder))}"
+        )
     name, number = folder.name, 1
     while True:
         try:

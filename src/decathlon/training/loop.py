@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from shlex import quote
 
 import torch
 from lightning_fabric import Fabric
@@ -177,7 +178,7 @@ def stop_if_interrupted(training: Training, interrupt: threading.Event) -> None:
 
 def interrupted(training: Training) -> Interrupted:
     """The exception after Ctrl-C or SIGTERM, once a checkpoint is written."""
-    return Interrupted(f"interrupted at step {training.state.step}; continue: --resume {training.folder}")
+    return Interrupted(f"interrupted at step {training.state.step}; continue: --resume {quote(str(training.folder))}")
 
 
 def any_process(flag: bool, fabric: Fabric) -> bool:

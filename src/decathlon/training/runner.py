@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, cast
 
 import torch
@@ -104,7 +105,7 @@ def train(task_id: str, recipe: Recipe, options: RunOptions) -> Summary | Plan:
         kept_model, state = fit(task, model, data, recipe, folder, fabric, bar, options.until_bar, resuming)
         return dataclasses.replace(finish(run, kept_model, state, memory.peak_mib()), folder=str(folder))
     except OSError as error:  # a full disk, for example
-        raise OSError(f"{error}; then continue the training: --resume {folder}") from error
+        raise OSError(f"{error}; then continue the training: --resume {quote(str(folder))}") from error
     finally:
         tensorboard.close(fabric)
 
