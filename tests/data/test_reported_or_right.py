@@ -60,6 +60,12 @@ def test_folders_of_splits_below_annotations(mine: Path) -> None:
     assert all(decoded.names[index].startswith("JPEGImages/test/") for index in data.test.inputs.tolist())
 
 
+def test_a_line_that_names_nothing_is_refused_with_its_list(mine: Path) -> None:
+    real.lists(real.voc_tree(mine, [str(number) for number in range(12)]), train=[".", "1", "2"])
+    with pytest.raises(ValueError, match=r"train\.txt lists '\.', which is not the name of an image"):
+        real.read("voc", mine)
+
+
 @pytest.mark.parametrize("points", ["0.46 0.48 0.54 0.52", "0.46 0.48 2 0.54 0.52 1"])
 def test_poses_have_their_own_boxes(points: str, mine: Path) -> None:
     real.yolo(mine, range(12))

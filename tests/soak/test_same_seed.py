@@ -19,7 +19,7 @@ from decathlon.tasks.base import task_ids
 
 SCRIPT = """
 import sys
-from decathlon.cli import run_command
+from decathlon.cli.main import run_command
 for task in sys.argv[2:]:
     status = run_command(["train", task, "--data", "sample", "--epochs", "1", "--out", f"{sys.argv[1]}/{task}"])
     assert status == 0, task

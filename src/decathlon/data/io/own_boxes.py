@@ -280,7 +280,7 @@ class VocTree:
     def find_xml(self, name: str, listed_in: str) -> Path:
         """The XML file of a listed name."""
         relative = PurePosixPath(name.replace("\\", "/"))
-        if relative.is_absolute() or ".." in relative.parts or "\0" in name:
+        if not relative.name or relative.is_absolute() or ".." in relative.parts or "\0" in name:
             raise ValueError(f"{listed_in} lists {name!r}, which is not the name of an image")
         matching = self.xmls.find(str(relative)) or self.xmls.find(str(relative.with_suffix(".xml")))
         if not matching:
