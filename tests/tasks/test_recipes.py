@@ -82,7 +82,7 @@ def test_help_shows_the_flag_and_the_defaults(decathlon: Command, capsys: pytest
         decathlon("train", "cifar10-cnn", "--recipe", "best", "--help")
     text = capsys.readouterr().out
     assert "--recipe" in text
-    assert "40" in text
+    assert "512" in text, "filters of the best recipe"
 
 
 def image_folder(path: Path) -> Path:
