@@ -66,6 +66,13 @@ def test_a_line_that_names_nothing_is_refused_with_its_list(mine: Path) -> None:
         real.read("voc", mine)
 
 
+def test_an_image_with_an_endless_name_is_absent(mine: Path) -> None:
+    real.images(mine / "images", range(12))
+    real.write(mine / "annotations.json", real.coco(range(12), "a" * 5000 + "{:02}.png"))
+    with pytest.raises(FileNotFoundError, match=r"annotations\.json lists a{200}, which is in none of"):
+        real.read("voc", mine)
+
+
 @pytest.mark.parametrize("points", ["0.46 0.48 0.54 0.52", "0.46 0.48 2 0.54 0.52 1"])
 def test_poses_have_their_own_boxes(points: str, mine: Path) -> None:
     real.yolo(mine, range(12))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -311,10 +312,10 @@ def _find_image(name: str, folders: list[Path], listed_in: Path, find: Callable[
         relative = PurePosixPath(written.replace("\\", "/"))  # as Windows writes it
         leads_outside = relative.is_absolute() or ".." in relative.parts
         for folder in () if leads_outside else folders:
-            if (folder / relative).is_file():
+            if os.path.isfile(folder / relative):  # noqa: PTH113, since Path.is_file fails at names that are too long
                 return folder / relative
         if find is not None and (image := find(str(relative))) is not None:
             return image
     if leads_outside:
-        raise ValueError(f"it lists {name!r}, which leads outside its folder")
-    raise FileNotFoundError(f"{listed_in} lists {name}, which is in none of {', '.join(map(str, folders))}")
+        raise ValueError(f"it lists {name[:200]!r}, which leads outside its folder")
+    raise FileNotFoundError(f"{listed_in} lists {name[:200]}, which is in none of {', '.join(map(str, folders))}")
