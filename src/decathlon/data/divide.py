@@ -170,7 +170,7 @@ def drop_copies(
 
 
 def drop_labelled(unlabelled: list[str], labelled: set[str], where: Path) -> list[str]:
-    """The unlabelled texts that are not among the labelled ones, of which the others may be in the test split."""
+    """The unlabelled texts without those that are labelled, too: these may be in the test split."""
     kept = [text for text in unlabelled if text not in labelled]
     if count := len(unlabelled) - len(kept):
         warn(f"{where}: {count:,} of {len(unlabelled):,} texts are among the labelled ones, and are left out")

@@ -70,16 +70,16 @@ def find_boxes(path: Path) -> BoxFiles:
         suffixes = (*IMAGE_SUFFIXES, ".txt", ".names", *yolo.CONFIG_SUFFIXES)
         if not (folders := yolo.find_yolo(folder)):
             raise ValueError(f"{folder} has no images and labels folders, as YOLO's layout has")
-        listed = list_files(folder, [top for both in folders.values() for top in both], suffixes)
+        listed = files_below(folder, [top for both in folders.values() for top in both], suffixes)
         return BoxFiles("YOLO", listed, {}, partial(_checked, partial(yolo.read_yolo, folder, folders), folder))
     if jsons := find_coco(path):
         tops = [top for side, file in jsons.items() for top in coco_folders(folder, side, file)]
-        listed = list_files(folder, tops, (*IMAGE_SUFFIXES, ".json"))
+        listed = files_below(folder, tops, (*IMAGE_SUFFIXES, ".json"))
         return BoxFiles("COCO", listed, {}, partial(_checked, partial(read_coco_sides, folder, jsons), folder))
     raise ValueError(f"{path}: {LAYOUTS}")
 
 
-def list_files(folder: Path, tops: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
+def files_below(folder: Path, tops: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
     """The user's files below a folder, and below those of `tops` that a link puts elsewhere: `walk` follows none."""
     here = folder.resolve()
     linked = [top for top in dict.fromkeys(tops) if top.is_dir() and not top.resolve().is_relative_to(here)]
