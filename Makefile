@@ -13,7 +13,7 @@ help:
 	@echo "make test-browser  demo and site in a real browser: installs Gradio, and Debian's Chromium where there is none"
 	@echo "make test-wheel    build the wheel and test it offline, without the repository, in an environment of its own"
 	@echo "make test-real     tests on real data (in the folder DECATHLON_DATA)"
-	@echo "make test-soak     long tests: whole recipes, hundreds of kills, many inputs, a loaded demo (about an hour)"
+	@echo "make test-soak     long tests: whole recipes, hundreds of kills, many inputs, a loaded demo (two hours of one slow core)"
 	@echo "make test-gpu      every task on the GPU of this machine, on the sample data (skipped without one)"
 	@echo "make fuzz          coverage-guided fuzzing of the readers, a minute each"
 	@echo "make check         lint, format, types, licences of the packages, and whether the READMEs' scoreboards are up to date"

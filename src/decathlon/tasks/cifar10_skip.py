@@ -91,8 +91,8 @@ def recipe() -> Recipe:
 
 
 def best_recipe() -> Recipe:
-    """The recipe with the highest accuracy known: more epochs."""
-    return replace(recipe(), epochs=36)
+    """The recipe for the highest accuracy: more filters, more epochs, six views in evaluation."""
+    return replace(recipe(), channels=(64, 256, 512), epochs=22, tta="flip+shift")
 
 
 def sample_recipe() -> Recipe:
