@@ -1,7 +1,7 @@
 """Twenty visitors at once: no error, memory steady, and how long an answer takes.
 
 `DECATHLON_LOAD_SECONDS` says for how long (60; the figures in docs/demo.md are of 300), `DECATHLON_LOAD_JSON` where the
-figures go. Visitors do what people do on the page: draw, in a dozen pictures each, with pauses; type; send photos.
+figures go. Visitors do what people do on the page: draw, a dozen drawings each, with pauses; type; send photos.
 """
 
 from __future__ import annotations
