@@ -125,10 +125,12 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
+    """Model, cores and vector instructions: the latter change the speed several times, and one name may have either."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()
+    name = f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def commit() -> str | None:
