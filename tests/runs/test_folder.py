@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 
-CODE = "import torch; from decathlon.runs.folder import environment; print(environment(torch.device('cpu'))['hardware'])"
+CODE = (
+    "import torch; from decathlon.runs.folder import environment; print(environment(torch.device('cpu'))['hardware'])"
+)
 
 
 def test_the_hardware_tells_processors_with_other_vector_instructions_apart() -> None:
