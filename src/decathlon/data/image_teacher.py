@@ -38,8 +38,9 @@ WARMUP = 0.2  # fraction of the steps
 def with_soft_labels(data: Data, name: str, source: Source) -> Data:
     """The data with class probabilities float32 (N, num_classes) as targets of the training images (N, 3, H, W).
 
-    The teacher is trained once on the training images and their labels; what it says of them is cached in the data
-    folder. Validation and test keep their labels.
+    A target is the mean of the label and the teacher's probabilities, since the teacher errs, too. It is trained once
+    on the training images and their labels; what it says of them is cached in the data folder. Validation and test
+    keep their labels.
 
     Args:
         data: Images uint8, class ids.
@@ -57,8 +58,9 @@ def with_soft_labels(data: Data, name: str, source: Source) -> Data:
     path = source.folder / "cache" / f"image-teacher-{cache.make_key(VERSION, digest.hexdigest())}.npz"
     made = cache.load_or_make(path, lambda: label_images(data, name, weights))
     soft = torch.from_numpy(made["logits"]).softmax(1)
+    targets = (F.one_hot(data.train.targets, soft.shape[1]) + soft) / 2
     info = replace(data.info, teachers=[f"{name} ({100 * float(made['accuracy']):.2f} % on validation)"])
-    train = replace(data.train, targets=soft)
+    train = replace(data.train, targets=targets)
     return replace(data, train=train, info=info, preparation_seconds=data.preparation_seconds + float(made["seconds"]))
 
 
