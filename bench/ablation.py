@@ -41,7 +41,6 @@ ROOT = Path(__file__).parents[1]
 SGD = Optimizer("sgd", lr=0.4, momentum=0.9, weight_decay=5e-4, warmup=0.2)
 CUT = 8  # side of the square that cutout masks, pixels
 JITTER = 0.3  # strength of color jitter
-TEACHER = "tf_efficientnet_lite0"
 TASKS = ("cifar10-cnn", "cifar10-skip", "voc-faster-rcnn", "voc-retinanet")
 # Of the detectors' published rows: pretrained features are what decides.
 DETECTOR = {"backbone": "timm/tf_efficientnet_lite0", "weights": "imagenet", "norm": "frozen", "trainable_layers": 3}
@@ -152,7 +151,6 @@ def rows(task_id: str) -> dict[str, Row]:
         f"with cutout, {CUT}×{CUT}": ({}, {f"{name}.random_translate": with_cutout}),
         "with color jitter and cutout": ({}, {f"{name}.random_translate": with_jitter_and_cutout}),
         "with distortion, color jitter and cutout": ({}, {f"{name}.random_translate": with_distortion}),
-        "soft labels of a teacher": ({"teacher": TEACHER}, {}),
     }
     if task_id == "cifar10-cnn":
         wide = {"channels": (64, 256, 256)}
@@ -247,8 +245,7 @@ def main() -> None:
     if options.task.startswith("voc"):
         base = replace(base, **DETECTOR, min_size=options.min_size, max_size=2 * options.min_size)
         setting["min_size"] = options.min_size
-    source = parse_source(options.data, None, False)
-    data = task.load(source, base)
+    data = task.load(parse_source(options.data, None, False), base)
     for seed in options.seeds:
         for name in options.rows or variants:
             fields, patches = variants[name]
@@ -256,10 +253,8 @@ def main() -> None:
             key = {"row": name, "seed": seed, "epochs": options.epochs} | setting
             if any((key | {"data": data.name}).items() <= earlier.items() for earlier in results):
                 continue
-            recipe = replace(base, seed=seed, **fields)
             with patched(patches):
-                learned = task.load(source, recipe) if "teacher" in fields else data
-                result = train_and_measure(options.task, recipe, learned)
+                result = train_and_measure(options.task, replace(base, seed=seed, **fields), data)
             environment = run_folder.environment(torch.device("cpu"))
             facts = {name: environment[name] for name in ("hardware", "threads", "commit")}
             add(out, {"row": name} | result | {"data": data.name} | setting | facts)

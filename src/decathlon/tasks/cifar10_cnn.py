@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from decathlon.data import cifar10, image_teacher
+from decathlon.data import cifar10
 from decathlon.data.base import Data, DataInfo, EpochShard, ResizedSplit, Source, Split, shuffled_batches
 from decathlon.data.io.cifar_image import IMAGE_SIZE, PREPROCESSING, prepare_cifar_image
 from decathlon.data.io.images import ImageInput
@@ -65,9 +65,7 @@ class Recipe(BaseRecipe):
     low_res_size: int = 24
     """Image size in these epochs, pixels."""
     label_smoothing: float = 0.2
-    """Label smoothing; soft labels have none."""
-    teacher: str = ""
-    """Timm model with ImageNet weights that is fine-tuned once and gives soft labels, such as tf_efficientnet_lite0."""
+    """Label smoothing."""
     tta: TTAKind = "flip"
     """Test-time augmentation: the views of an image whose logits are averaged."""
     ema: float = 0.98
@@ -108,12 +106,9 @@ def sample_recipe() -> Recipe:
 # --- Data -------------------------------------------------------------------------------------------------------------
 
 
-def load(source: Source, recipe: Recipe) -> Data:
-    """Images uint8 (N, 3, 32, 32), labels (N,), of training images with a teacher soft ones (N, num_classes)."""
-    data = cifar10.load(source)
-    if recipe.teacher and source.for_training:
-        data = image_teacher.with_soft_labels(data, recipe.teacher, source)
-    return data
+def load(source: Source, recipe: BaseRecipe) -> Data:
+    """Images uint8 (N, 3, 32, 32), labels (N,)."""
+    return cifar10.load(source)
 
 
 def batches(split: Split, recipe: Recipe, epoch: EpochShard) -> Iterable[Split]:
@@ -160,8 +155,7 @@ def training_loss(model: nn.Module, batch: ResizedSplit, recipe: Recipe) -> dict
     if batch.side < images.shape[-1]:
         images = F.interpolate(images, (batch.side, batch.side), mode="bilinear", antialias=True)
     images = images.contiguous(memory_format=torch.channels_last)
-    smoothing = 0.0 if recipe.teacher else recipe.label_smoothing
-    return {"loss": F.cross_entropy(model(images), batch.targets, label_smoothing=smoothing)}
+    return {"loss": F.cross_entropy(model(images), batch.targets, label_smoothing=recipe.label_smoothing)}
 
 
 # --- Evaluate ---------------------------------------------------------------------------------------------------------
