@@ -112,6 +112,11 @@ def detector_rows(task_id: str) -> dict[str, Row]:
         "the recipe": ({}, {}),
         f"learning rate {lr / 2:g}": ({"optimizer": replace(optimizer, lr=lr / 2)}, {}),
         f"learning rate {2 * lr:g}": ({"optimizer": replace(optimizer, lr=2 * lr)}, {}),
+        f"learning rate {lr / 4:g}": ({"optimizer": replace(optimizer, lr=lr / 4)}, {}),
+        f"learning rate {lr / 2:g}, all stages trained": (
+            {"optimizer": replace(optimizer, lr=lr / 2), "trainable_layers": 5},
+            {},
+        ),
         "the backbone at a tenth of the learning rate": ({}, slow),
         "all stages trained": ({"trainable_layers": 5}, {}),
         "two stages trained": ({"trainable_layers": 2}, {}),
