@@ -1,7 +1,7 @@
 """Ablations: the recipe, and the recipe without one of its techniques, a short run each, measured on validation.
 
 Run: python bench/ablation.py TASK [--epochs 4] [--seeds 0 1] [--rows "the recipe" …] [--data official] [--min-size 224]
-TASK is a CIFAR-10 task or a detector; of a detector the recipe is that of its published row, with EfficientNet-Lite0.
+TASK is a CIFAR-10 task or a detector, whose baseline is its `best` recipe with the learning rate of `fast`.
 Each run is added to docs/tasks/ablations/TASK.json; existing ones are skipped. The test split is not read.
 """
 
@@ -42,8 +42,6 @@ SGD = Optimizer("sgd", lr=0.4, momentum=0.9, weight_decay=5e-4, warmup=0.2)
 CUT = 8  # side of the square that cutout masks, pixels
 JITTER = 0.3  # strength of color jitter
 TASKS = ("cifar10-cnn", "cifar10-skip", "voc-faster-rcnn", "voc-retinanet")
-# Of the detectors' published rows: pretrained features are what decides.
-DETECTOR = {"backbone": "timm/tf_efficientnet_lite0", "weights": "imagenet", "norm": "frozen", "trainable_layers": 3}
 Row = tuple[dict[str, Any], dict[str, Any]]  # the recipe fields that change, and the functions that are patched
 
 
@@ -109,10 +107,10 @@ def detector_rows(task_id: str) -> dict[str, Row]:
     slow = {f"{name}.model": slow_backbone(module.model)}
     lr = optimizer.lr
     both: dict[str, Row] = {
-        "the recipe": ({}, {}),
+        "the baseline": ({}, {}),
+        f"learning rate {lr / 4:g}": ({"optimizer": replace(optimizer, lr=lr / 4)}, {}),
         f"learning rate {lr / 2:g}": ({"optimizer": replace(optimizer, lr=lr / 2)}, {}),
         f"learning rate {2 * lr:g}": ({"optimizer": replace(optimizer, lr=2 * lr)}, {}),
-        f"learning rate {lr / 4:g}": ({"optimizer": replace(optimizer, lr=lr / 4)}, {}),
         f"learning rate {lr / 2:g}, all stages trained": (
             {"optimizer": replace(optimizer, lr=lr / 2), "trainable_layers": 5},
             {},
@@ -210,8 +208,11 @@ def add(path: Path, row: dict[str, Any]) -> None:
 
 
 def table(rows: list[dict[str, Any]], names: Iterable[str], epochs: int) -> str:
-    """The rows with this number of epochs in Markdown, in percent; the mean over seeds, with their number."""
-    has_tta, recipe = any("without_tta" in row for row in rows), float("nan")
+    """The rows with this number of epochs in Markdown, in percent: the mean over seeds, with their number.
+
+    Differences are from the first of the names.
+    """
+    has_tta, first, baseline = any("without_tta" in row for row in rows), next(iter(names)), float("nan")
     lines = (
         ["| what | with TTA | difference | without TTA |", "| --- | --- | --- | --- |"]
         if has_tta
@@ -222,8 +223,8 @@ def table(rows: list[dict[str, Any]], names: Iterable[str], epochs: int) -> str:
         if not runs:
             continue
         value = sum(100 * run["value"] for run in runs) / len(runs)
-        recipe = value if name == "the recipe" else recipe
-        difference = "" if name == "the recipe" else f"{value - recipe:+.2f}".replace("-", "−")
+        baseline = value if name == first else baseline
+        difference = "" if name == first else f"{value - baseline:+.2f}".replace("-", "−")
         label = name if len(runs) == 1 else f"{name} ({len(runs)} seeds)"
         without_tta = f" {sum(100 * run['without_tta'] for run in runs) / len(runs):.2f} |" if has_tta else ""
         lines.append(f"| {label} | {value:.2f} | {difference} |{without_tta}")
@@ -248,7 +249,9 @@ def main() -> None:
     base: Any = replace(base_recipe(task, options.data), epochs=options.epochs, precision=options.precision)
     setting: dict[str, Any] = {"precision": options.precision}
     if options.task.startswith("voc"):
-        base = replace(base, **DETECTOR, min_size=options.min_size, max_size=2 * options.min_size)
+        best = base_recipe(task, "official", "best")
+        base = replace(best, optimizer=base.optimizer, epochs=options.epochs, precision=options.precision)
+        base = replace(base, min_size=options.min_size, max_size=2 * options.min_size)
         setting["min_size"] = options.min_size
     data = task.load(parse_source(options.data, None, False), base)
     for seed in options.seeds:

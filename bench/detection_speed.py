@@ -32,7 +32,7 @@ from torchvision.models import detection as zoo
 from decathlon.data.base import Data, EpochShard, parse_source
 from decathlon.data.transforms.detection import Batch
 from decathlon.evaluation import detection
-from decathlon.tasks.base import get_task
+from decathlon.tasks.base import base_recipe, get_task
 from decathlon.training.memory import keep_freed_memory
 from decathlon.training.optim import make_optimizers
 
@@ -56,7 +56,8 @@ def rounds_of(task_id: str, of: str, options: argparse.Namespace) -> Iterator[di
         options: Of the command line.
     """
     task: Any = get_task(task_id)
-    recipe = replace(task.recipe(), min_size=options.size, max_size=2 * options.size)
+    recipe: Any = base_recipe(task, "official", "best" if of.startswith("timm/") else "fast")
+    recipe = replace(recipe, min_size=options.size, max_size=2 * options.size)
     data = data_for(task, recipe)
     indices = range(options.rounds + 1)
     batches = [batch for batch, _ in zip(task.batches(data.train, recipe, EpochShard(0, 0)), indices, strict=False)]

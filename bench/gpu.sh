@@ -16,9 +16,10 @@ WORK=$(mktemp -d) PYTHON=${PYTHON:-python3} SLOWER=${SLOWER:-1} END=$((480 * ${S
 cd "$(dirname "$0")/.."
 export DECATHLON_DATA=$WORK/data DECATHLON_TEST_DEVICE=cuda PYTHONUNBUFFERED=1
 export PYTHONPATH=$WORK/site:$PWD/src${PYTHONPATH:+:$PYTHONPATH}
-FLAGS=() TESTS=() FAST=(--recipe fast)
+FLAGS=() TESTS=() FAST=(--recipe fast) BEST=(--recipe best)
 if [ "${REHEARSE:-}" ]; then
   DECATHLON_TEST_DEVICE=cpu FLAGS=(--data sample --epochs 1) FAST=() TESTS=(-k "two_processes or (mnist-mlp and eager)")
+  BEST=(--backbone timm/tf_efficientnet_lite0 --weights imagenet --norm frozen --trainable-layers 3) # no --recipe there
 fi
 mkdir -p "$OUT" "$DECATHLON_DATA" "$WORK/site" "$WORK/runs"
 exec > >(tee "$OUT/log.txt") 2>&1
@@ -57,9 +58,7 @@ step 60 unpack bash -O nullglob -c unpack
 step 150 tests env OMP_NUM_THREADS=2 TORCHINDUCTOR_COMPILE_THREADS=2 \
   "$PYTHON" -m pytest -q --durations=5 -p no:cacheprovider tests/gpu "${TESTS[@]}"
 
-DETECTOR=(--backbone timm/tf_efficientnet_lite0 --weights imagenet --norm frozen --trainable-layers 3)
-DETECTOR+=(--precision bf16-mixed)
-ROBERTA=(--precision bf16-mixed)
+DETECTOR=("${BEST[@]}" --precision bf16-mixed) ROBERTA=(--precision bf16-mixed)
 [ "${REHEARSE:-}" ] || { DETECTOR+=(--workers 12) && ROBERTA+=(--epochs 8); } # 23 million tokens an epoch
 train 110 voc-faster-rcnn voc-faster-rcnn "${DETECTOR[@]}"
 train 110 voc-retinanet voc-retinanet "${DETECTOR[@]}"

@@ -23,7 +23,6 @@ from decathlon.data.base import parse_source
 
 ROOT = Path(__file__).parents[1]
 TRAIN, CLASSES = 180, 6  # photos for training and validation; the others are the test split
-OPTIONS: dict[str, Any] = {"backbone": "timm/tf_efficientnet_lite0", "norm": "frozen", "trainable_layers": 3}
 RUNS = (  # task, weights, whether the classes have other names
     ("voc-faster-rcnn", "imagenet", False),
     ("voc-faster-rcnn", "voc-faster-rcnn", False),
@@ -73,7 +72,7 @@ def main() -> None:
             write_photos(photos, Path(folder, "renamed" if renamed else "photos"), renamed)
         for number, (task, weights, renamed) in enumerate(RUNS):
             data, out = Path(folder, "renamed" if renamed else "photos"), Path(folder, str(number))
-            run = decathlon.train(task, data=str(data), out=out, weights=weights, epochs=options.epochs, **OPTIONS)
+            run = decathlon.train(task, data=str(data), recipe="best", weights=weights, epochs=options.epochs, out=out)
             keys = ("value", "metrics", "seed", "epochs", "train_seconds", "hardware", "threads", "commit", "code")
             row = {"task": task, "weights": weights, "renamed": renamed} | {key: run.summary[key] for key in keys}
             rows.append(json.dumps(row))

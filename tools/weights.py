@@ -8,7 +8,6 @@ ones resumed.
 from __future__ import annotations
 
 import argparse
-import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -22,15 +21,8 @@ from decathlon.tasks.base import task_ids
 
 ROOT = Path(__file__).resolve().parent.parent
 # The detectors' own backbones have no pretrained weights within reach, and are too large to ship.
-PRETRAINED = {
-    "--backbone": "timm/tf_efficientnet_lite0",
-    "--weights": "imagenet",
-    "--norm": "frozen",
-    "--trainable-layers": "3",
-    "--precision": "bf16-mixed",
-}
-DETECTORS = {name: [*itertools.chain(*PRETRAINED.items())] for name in ("voc-faster-rcnn", "voc-retinanet")}
-OPTIONS = DETECTORS | {"pets-unet": ["--recipe", "best"]}
+DETECTOR = ["--recipe", "best", "--precision", "bf16-mixed"]
+OPTIONS = {"voc-faster-rcnn": DETECTOR, "voc-retinanet": DETECTOR, "pets-unet": ["--recipe", "best"]}
 DIGITS = "Digits only: any other image is classified as a digit, often with high confidence."
 CIFAR10 = (
     "Input of 32×32 pixels: a photo is scaled and its centre cropped first, so small objects are lost.",

@@ -135,8 +135,8 @@ def train(
     Args:
         task: Its id; `tasks()` lists them.
         data: `official`, `sample` (made on the spot), or the path of your own data.
-        recipe: `fast`, which clears the bar, or `best`, the highest known metric, which only some tasks have and which
-            takes longer; default: `best` on a GPU, else `fast`. The sample has a recipe of its own.
+        recipe: `fast`, which clears the bar, or `best`, the highest known metric, which only some tasks have; default:
+            `best` on a GPU (`fast` for detectors), else `fast`. The sample has a recipe of its own.
         data_dir: Folder of the official data; default: `$DECATHLON_DATA`, else the user's cache folder.
         out: The run folder; default: runs/TASK/TIME-seedN.
         devices: Number of processes, each with a GPU or a part of the CPU.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -110,7 +110,8 @@ def test_difficult_objects_are_matched_by_iou() -> None:
     assert wrong["voc_ap50_11_point"] == pytest.approx(0.5)
 
 
-def test_without_difficult_objects_the_metrics_are_cocos() -> None:
+@pytest.mark.parametrize("backend", ["pycocotools", "faster_coco_eval"])
+def test_without_difficult_objects_the_metrics_are_cocos(backend: Literal["pycocotools", "faster_coco_eval"]) -> None:
     generator = torch.Generator().manual_seed(0)
     targets, detections = [], []
     for _ in range(12):
@@ -120,7 +121,7 @@ def test_without_difficult_objects_the_metrics_are_cocos() -> None:
         targets.append({"boxes": boxes, "labels": labels, "difficult": torch.zeros(4, dtype=torch.bool)})
         moved = boxes + torch.randn(4, 4, generator=generator) * 2
         detections.append({"boxes": moved, "labels": labels, "scores": torch.rand(4, generator=generator)})
-    reference = MeanAveragePrecision(backend="faster_coco_eval")
+    reference = MeanAveragePrecision(backend=backend)
     reference.update(detections, targets)
     expected = reference.compute()
     values = detection.compute_metrics(detections, targets, ["cat", "dog"])

@@ -156,7 +156,9 @@ def test_impossible_backbones_and_weights_are_refused() -> None:
         built(TASKS[0], pyramid_strides=(16, 32, 64))
     with pytest.raises(ValueError, match="no features at stride 8"):
         built(TASKS[0], backbone="timm/mixer_s16_224")
-    with pytest.raises(ValueError, match="--weights coco: there are none"):
+    with pytest.raises(ValueError, match="no features at stride 32"):
+        built(TASKS[0], backbone="timm/cait_xxs24_224", pyramid_strides=(16, 32))
+    with pytest.raises(UsageError, match="--weights must be another than coco"):
         built(TASKS[0], object(), weights="coco")
     with pytest.raises(UsageError, match="--backbone"):
         built(TASKS[0], backbone="resnet-50")

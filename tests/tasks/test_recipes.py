@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import Command
 from PIL import Image
+from real_inputs import coco, images
 
 import decathlon
 from decathlon.errors import UsageError
@@ -17,7 +18,7 @@ from decathlon.reporting.scoreboard import changes
 from decathlon.tasks.base import base_recipe, choose_recipe, get_task, task_ids
 from decathlon.tasks.recipe import differences, from_dict, to_dict
 
-WITH_BEST = ("cifar10-cnn", "cifar10-skip", "pets-unet")
+WITH_BEST = ("cifar10-cnn", "cifar10-skip", "pets-unet", "voc-faster-rcnn", "voc-retinanet")
 SMALL = ("--epochs", "1", "--channels", "8", "8", "8", "--batch-size", "8", "--whitening-filters", "4")
 
 
@@ -30,7 +31,7 @@ def test_which_tasks_have_two_recipes() -> None:
 def test_best_differs_and_survives_json(task_id: str) -> None:
     task = get_task(task_id)
     best = base_recipe(task, "official", "best")
-    assert "epochs" in differences(best, task.recipe())
+    assert differences(best, task.recipe()).keys() & {"epochs", "backbone"}
     assert from_dict(task.recipe(), json.loads(json.dumps(to_dict(best)))) == best
     assert base_recipe(task, "official", "fast") == base_recipe(task, "mine") == task.recipe()
     assert base_recipe(task, "sample", "best") == task.sample_recipe()
@@ -46,6 +47,8 @@ def test_best_differs_and_survives_json(task_id: str) -> None:
         ("cifar10-cnn", "official", "best", False, "best"),
         ("cifar10-cnn", "sample", None, True, "sample"),
         ("mnist-mlp", "official", None, True, "fast"),
+        ("voc-faster-rcnn", "official", None, True, "fast"),  # its best recipe has another network
+        ("voc-faster-rcnn", "mine", "best", True, "best"),
         ("mnist-mlp", "official", "fast", False, "fast"),
     ],
 )
@@ -106,6 +109,20 @@ def test_a_run_records_its_recipe(tmp_path: Path, decathlon: Command) -> None:
     assert changes(summary).startswith("best, batch_size 8")
     plan = json.loads(decathlon("train", "cifar10-skip", "--data", data, "--recipe", "best", "--dry-run", "--json").out)
     assert (plan["recipe"], plan["epochs"]) == ("best", 22)
+
+
+@pytest.mark.parametrize("task_id", ["voc-faster-rcnn", "voc-retinanet"])
+def test_the_best_recipe_of_a_detector_trains_on_own_boxes(task_id: str, tmp_path: Path, decathlon: Command) -> None:
+    """As docs/own-data.md has it: from the weights that ship, whose backbone it has."""
+    images(tmp_path / "mine", range(12))
+    (tmp_path / "mine" / "_annotations.coco.json").write_text(coco(range(12)))
+    flags = ("--weights", task_id, "--epochs", "1", "--min-size", "64", "--max-size", "96")
+    done = decathlon("train", task_id, "--data", str(tmp_path / "mine"), "--recipe", "best", *flags, "--out", "run")
+    assert done.status == 0, done.err
+    recipe = json.loads(Path("run/config.json").read_text())["recipe"]
+    assert (recipe["backbone"], recipe["norm"]) == ("timm/tf_efficientnet_lite0", "frozen")
+    refused = decathlon("train", task_id, "--recipe", "best", "--weights", "coco")
+    assert "--weights must be another than coco with timm/NAME (as in --recipe best)" in refused.error
 
 
 # The flags of the run of pets-unet that was measured before recipes had names.

@@ -199,8 +199,6 @@ def start_timm(
     Raises:
         ConnectionError, FileNotFoundError, ValueError: As `load_pretrained` and `start`.
     """
-    if weights == "coco":
-        raise ValueError(f"--weights coco: there are none with --backbone {backbone}; give imagenet, none, or a file")
     name = backbone.partition("/")[2]
     state = imagenet(name) if weights == "imagenet" else read_tensors(find_weights(weights))
     if any(tensor.startswith("backbone.") for tensor in state):

@@ -9,9 +9,12 @@ from typing import Any
 
 from decathlon.data.io import atomic, files
 from decathlon.messages import pluralize
+from decathlon.reporting.scoreboard import name_recipe
 from decathlon.runs.bundled import WEIGHTS
 from decathlon.runs.folder import read_json
 from decathlon.runs.load import load_run
+from decathlon.tasks.base import base_recipe
+from decathlon.tasks.recipe import differences
 from decathlon.training.runner import evaluate
 
 
@@ -45,7 +48,8 @@ def pack(source: Path, limits: list[str], published: dict[str, Any] | None, out:
         {name: value.half() if name in parameters else value for name, value in loaded.model.state_dict().items()},
     )
     measured, full = evaluate(folder, None), evaluate(source, None)
-    backbone = summary["overrides"].get("backbone")
+    backbone = differences(loaded.recipe, base_recipe(loaded.task, options.data)).get("backbone")
+    recipe, overrides = name_recipe(summary)
     card = {
         "task": summary["task"],
         "network": loaded.task.SPEC.network + (f", but with the backbone {backbone}" if backbone else ""),
@@ -60,8 +64,8 @@ def pack(source: Path, limits: list[str], published: dict[str, Any] | None, out:
         "bytes": (folder / "model.safetensors").stat().st_size,
         "sha256": files.sha256(folder / "model.safetensors"),
         "seed": summary["seed"],
-        "recipe": summary.get("recipe", ""),
-        "overrides": summary["overrides"],
+        "recipe": recipe,
+        "overrides": overrides,
         "encoder": summary.get("encoder"),
         "commit": summary["commit"],
         "date": time.strftime("%Y-%m-%d", time.gmtime((source / "summary.json").stat().st_mtime)),

@@ -19,8 +19,8 @@ class RunOptions:
     out: str | None = None
     """make this the run folder; default: runs/TASK/TIME-seedN"""
     recipe: str | None = None
-    """fast, the recipe that clears the bar, or best, the one with the highest known metric, which only some tasks have
-    and which takes longer; default: best on a GPU, else fast"""
+    """fast, the task's first recipe, which clears the bar, or best, the one with the highest known metric, which only
+    some tasks have; default: best on a GPU (fast for detectors, whose best has another backbone), else fast"""
     devices: int = 1
     """number of processes, each with a GPU or a part of the CPU; leave it out under torchrun"""
     strategy: Literal["ddp", "fsdp"] = "ddp"

@@ -65,7 +65,7 @@ class Spec:
 class Task(Protocol):
     """The functions of a module under `decathlon.tasks`. `docs/adding-a-task.md` walks through them.
 
-    A module may have a `best_recipe`, too: the recipe with the highest known metric, which takes longer.
+    A module may have a `best_recipe`, too: the recipe with the highest known metric.
     """
 
     SPEC: Spec
@@ -160,7 +160,8 @@ def choose_recipe(task: Task, data: str, name: str | None = None) -> str:
     Args:
         task: The task.
         data: `official`, `sample`, or the path of the user's own data.
-        name: The name that the user gives; default: `best` where there are a GPU and such a recipe, else `fast`.
+        name: The name that the user gives; default: `best` on a GPU if the task has it, else `fast`. Tasks without a
+            bar, the detectors, keep `fast`: their `best` has another backbone than they promise.
 
     Raises:
         UsageError: The task has no recipe of this name.
@@ -173,7 +174,7 @@ def choose_recipe(task: Task, data: str, name: str | None = None) -> str:
     if not name:
         import torch
 
-        return "best" if has_best and torch.cuda.is_available() else "fast"
+        return "best" if has_best and task.SPEC.bar is not None and torch.cuda.is_available() else "fast"
     if name not in RECIPES:
         raise UsageError(f"unknown recipe {name!r}{nearest(name, RECIPES)}")
     if name == "best" and not has_best:

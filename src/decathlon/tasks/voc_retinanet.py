@@ -3,7 +3,7 @@
 Network   RetinaNet, ResNet50 backbone with feature pyramid, its head for the data's classes (after Lin et al. 2017)
 Expected  map 21.1 %, map_50 38.0 % on voc-3737 (1 run), on timm's EfficientNet-Lite0 with ImageNet's weights
 Time      1 h 48 min on one of two shared cores; minutes for the sample, map_50 83 % after 10 epochs (1 run)
-Command   decathlon train voc-retinanet (the flags for other backbones and weights are on its page)
+Command   decathlon train voc-retinanet --recipe best --precision bf16-mixed
 More      docs/tasks/voc-retinanet.md
 """
 
@@ -53,9 +53,9 @@ class Recipe(BaseRecipe):
     may_be_zero: ClassVar[tuple[str, ...]] = ("seed", "workers", "trainable_layers")
 
     weights: str = "none"
-    """Pretrained weights: coco (the whole detector, from torchvision's server), imagenet (the backbone; with
-    timm/tf_efficientnet_lite0 from a pip package), none (needs many times the data and epochs), a file, a run folder,
-    or a task for the weights that ship: of a detector of other classes the rows of those with the same names."""
+    """Pretrained weights: coco (the whole detector, where torchvision's server is in reach), imagenet (the backbone;
+    --recipe best has them from a pip package), none (needs many times the data and epochs), a file, a run folder, or
+    a task for the weights that ship: of a detector of other classes the rows of those with the same names."""
     backbone: str = "resnet50"
     """resnet50, the task's; timm/NAME, any timm model with features_only; small, for the sample."""
     channels: tuple[int, int, int, int] = (16, 32, 64, 96)
@@ -99,12 +99,19 @@ class Recipe(BaseRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         transforms.check_recipe(self, 5, "resnet50")
-        require("--head-norm", self.head_norm == "none" or self.weights != "coco", "none with --weights coco")
+        is_coco = self.weights == "coco" and not self.backbone.startswith(TIMM)
+        require("--head-norm", self.head_norm == "none" or not is_coco, "none with --weights coco")
 
 
 def recipe() -> Recipe:
     """The recipe for PASCAL VOC."""
     return Recipe()
+
+
+def best_recipe() -> Recipe:
+    """The recipe for the highest mAP: another backbone, EfficientNet-Lite0 with the ImageNet weights of a package."""
+    on_lite0 = replace(recipe(), backbone="timm/tf_efficientnet_lite0", weights="imagenet", norm="frozen")
+    return replace(on_lite0, trainable_layers=3, optimizer=replace(on_lite0.optimizer, lr=2.5e-4))
 
 
 def sample_recipe() -> Recipe:

@@ -197,12 +197,14 @@ def check_recipe(recipe: Any, max_layers: int, backbone: str) -> None:
     require("--scale-range", 0 < low <= 1 <= high, "one number up to 1, and one from 1")
     require("--score-threshold", recipe.score_threshold <= 1, "from 0 to 1")
     require("--max-size", recipe.max_size >= recipe.min_size, "at least --min-size")
-    require("--norm", recipe.norm != "frozen" or recipe.weights != "none", "batch or group without --weights")
+    trained = "batch" if timm else "batch or group"
+    require("--norm", recipe.norm != "frozen" or recipe.weights != "none", f"{trained} without --weights")
     require("--norm", recipe.norm != "group" or recipe.weights == "none", "batch or frozen with --weights")
     require("--norm", recipe.norm != "group" or not timm, "batch or frozen with timm/NAME")
     require("--backbone", recipe.backbone in (backbone, "small") or timm, f"{backbone}, small or timm/NAME")
     require("--color-jitter", recipe.color_jitter <= 1, "from 0 to 1")
     require("--repeat-threshold", recipe.repeat_threshold <= 1, "from 0 to 1")
+    require("--weights", recipe.weights != "coco" or not timm, "another than coco with timm/NAME (as in --recipe best)")
     if recipe.backbone == "small":
         require("--weights", recipe.weights == "none", "none with the small backbone")
         require("--norm", recipe.norm == "batch", "batch with the small backbone")
