@@ -15,6 +15,7 @@ from inputs import INPUTS
 from decathlon.data.io import files
 from decathlon.demo import examples
 from decathlon.reporting import weight_cards
+from decathlon.reporting.scoreboard import name_recipe
 from decathlon.runs import bundled
 from decathlon.runs.folder import load_weights, read_json
 from decathlon.tasks.base import get_task, task_ids
@@ -42,10 +43,12 @@ def test_the_card_tells_of_these_weights(task_id: str, maker: ModuleType) -> Non
     assert card["sha256"] == files.sha256(folder / "model.safetensors")
     assert card["bytes"] == (folder / "model.safetensors").stat().st_size
     summary = read_json(folder / "summary.json")
-    assert {card[name] == summary[name] for name in ("task", "data", "metric", "seed", "commit", "overrides")} == {True}
+    assert {card[name] == summary[name] for name in ("task", "data", "metric", "seed", "commit")} == {True}
+    assert (card.get("recipe") or "fast", card["overrides"]) == name_recipe(summary)
     assert not card["commit"].endswith("+")
     if card["value_in_full_precision"] is not None:  # of a run whose code has changed
-        assert abs(card["value"] - card["value_in_full_precision"]) < 0.001
+        # A detector's map is a mean over classes, some with a handful of objects in the test split.
+        assert abs(card["value"] - card["value_in_full_precision"]) < (0.001 if card["bar"] else 0.002)
     assert card["published"] == maker.published(summary)
     assert card["limits"] == maker.LIMITS[task_id]
     assert card["limits"]

@@ -1,8 +1,8 @@
 """`voc-retinanet`: detect objects of twenty classes in one stage, from dense anchors with the focal loss.
 
 Network   RetinaNet, ResNet50 backbone with feature pyramid, its head for the data's classes (after Lin et al. 2017)
-Expected  map 21.1 %, map_50 38.0 % on voc-3737 (1 run), on timm's EfficientNet-Lite0 with ImageNet's weights
-Time      1 h 48 min on one of two shared cores; minutes for the sample, map_50 83 % after 10 epochs (1 run)
+Expected  map 25.9 %, map_50 48.7 % on voc-3737 (1 run), on timm's EfficientNet-Lite0 with ImageNet's weights
+Time      73 min on one of two busy cores with AVX-512; minutes for the sample, map_50 83 % after 10 epochs (1 run)
 Command   decathlon train voc-retinanet --recipe best --precision bf16-mixed
 More      docs/tasks/voc-retinanet.md
 """
