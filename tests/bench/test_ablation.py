@@ -16,6 +16,7 @@ from scripts import load_script
 
 from decathlon.data import cifar10
 from decathlon.data.base import DataInfo, EpochShard, Split, parse_source
+from decathlon.reporting.scoreboard import name_recipe
 from decathlon.tasks.base import base_recipe, get_task
 from decathlon.training.optim import make_optimizers
 
@@ -132,7 +133,12 @@ def test_the_pages_tables_are_those_of_the_committed_rows(task_id: str, ablation
 
 @pytest.mark.parametrize("task_id", ["voc-faster-rcnn", "voc-retinanet"])
 def test_rows_of_detectors(task_id: str, ablation: ModuleType) -> None:
-    """All rows but the first change a field of the recipe, or the backbone's learning rate."""
+    """All rows but the first change a field of the recipe, or the backbone's learning rate; `best` is published."""
+    published = [json.loads(path.read_text()) for path in (ROOT / "results" / task_id).glob("*.json")]
+    assert published
+    for summary in published:
+        recipe_name, overrides = name_recipe(summary)
+        assert (recipe_name, overrides.keys()) == ("best", {"precision"})
     task = get_task(task_id)
     best: Any = base_recipe(task, "official", "best")
     recipe = replace(best, optimizer=task.recipe().optimizer, weights="none", norm="batch", min_size=64, max_size=128)
