@@ -21,6 +21,7 @@ from nbclient import NotebookClient
 from torch import nn
 
 from decathlon.data.base import parse_source
+from decathlon.evaluation.architecture import ACTIVE_DROPOUT, operations
 from decathlon.evaluation.examples import match, record_classes, recording
 from decathlon.evaluation.layers import LayerRecorder, find_layers
 from decathlon.reporting import grade
@@ -76,6 +77,26 @@ class Unused(Net):
         return self.output(F.relu(self.hidden(images.flatten(1))))
 
 def unused(): return Unused()
+def log_softmax(): return mlp(100, nn.LogSoftmax(1))
+
+class Misspelt(Net):
+    forward = nn.Module.forward
+    def forwrad(self, images): return self.output(images.flatten(1))
+
+def misspelt(): return Misspelt()
+
+class Listed(Net):
+    def __init__(self):
+        super().__init__()
+        self.both = nn.ModuleList([nn.Linear(784, 64), nn.Linear(64, 10)])
+    def forward(self, images): return self.both(images.flatten(1))
+
+def listed(): return Listed()
+
+def zero():
+    network = mlp()
+    nn.init.zeros_(network[3].weight)
+    return network
 """
 )
 
@@ -244,6 +265,9 @@ def quick(decathlon: Command, file: str, function: str, *more: str) -> dict[str,
     ("file", "function", "stage", "words"),
     [
         ("c", "softmax", "shapes", ["ends in a softmax", "logits"]),
+        ("c", "log_softmax", "shapes", ["ends in a log-softmax", "the loss contains it already"]),
+        ("c", "misspelt", "shapes", ["Misspelt has no forward(): is its name misspelt?"]),
+        ("c", "listed", "shapes", ["ModuleList has no forward() (line ", "): call its layers one after the other"]),
         ("c", "colour", "shapes", ["(2, 1, 28, 28)", "784", "(line 31)"]),
         ("c", "deep", "architecture", ["3 fully connected layers, not 2: 1 too many of hidden (Linear), middle"]),
         ("c", "large", "first loss", ["log(10) = 2.30", "logits are too large"]),
@@ -282,6 +306,12 @@ def test_a_broken_network_gets_the_message_that_helps(
     assert (last["name"], last["passed"]) == (stage, False), last
     for word in words:
         assert word in last["message"]
+
+
+def test_a_last_layer_that_starts_at_0_is_no_mistake(decathlon: Command) -> None:
+    last = quick(decathlon, "c", "zero")
+    assert last["name"] == "small part"
+    assert last["passed"], last
 
 
 @pytest.mark.parametrize("file", ["s", "d", "t"])
@@ -474,6 +504,18 @@ def test_gradients_are_described_by_their_worst_mistake() -> None:
     assert "exploding gradients in b.weight" in gradients.describe(gradients.Gradients(1.0, good | {"b.weight": 1e5}))
     assert "gradient of a.weight is exactly 0" in gradients.describe(gradients.Gradients(1.0, good | {"a.weight": 0.0}))
     assert "NaN or infinite" in gradients.describe(gradients.Gradients(float("nan"), good))
+
+
+class AlwaysDropping(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(images, 0.5)
+
+
+@pytest.mark.parametrize("dropping", [nn.Dropout(), AlwaysDropping()])
+def test_dropout_in_evaluation_is_named(dropping: nn.Module) -> None:
+    _, counts = operations(nn.Sequential(nn.Linear(6, 4), dropping), torch.rand(2, 6))
+    expected = {"fully connected": 1, "dropout": 1}
+    assert counts == expected | ({} if isinstance(dropping, nn.Dropout) else {ACTIVE_DROPOUT: 1})
 
 
 def test_layers_are_named_by_module_or_line() -> None:

@@ -242,6 +242,13 @@ def test_predict_reads_the_texts_of_a_table_and_no_folder(tmp_path: Path) -> Non
         text_tables.read_reviews(str(tmp_path))
 
 
+def test_a_table_without_a_header_shows_the_start_of_its_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text("What can I say about this film that has not been said before,positive\n" * 20)
+    with pytest.raises(ValueError, match="named in its first line; it has What can I say about this film that has …, "):
+        imdb.read_table(path, "own", ReadOptions())
+
+
 def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text("text,label\n" + "one,a\ntwo,b\n" * 10, encoding="utf-8-sig")

@@ -867,7 +867,7 @@ def test_one_image_in_two_classes_is_reported(mine: Path, capsys: Captured) -> N
     real.classed(mine, range(12))
     shutil.copyfile(mine / "red" / "03.png", mine / "blue" / "copy.png")
     read("cifar10", mine)
-    assert "1 images have the content of one of another class (blue/copy.png in blue and red/03.png in red)" in (
+    assert "1 image has the content of one of another class (blue/copy.png in blue and red/03.png in red)" in (
         capsys.readouterr().err
     )
 
@@ -877,7 +877,12 @@ def test_files_that_are_no_images_are_named(mine: Path, capsys: Captured) -> Non
     real.write(mine / "red" / "notes.txt", "x")
     (mine / "red" / "more").mkdir()
     read("cifar10", mine)
-    assert "ignored 2 in the folders of the classes (red/more, red/notes.txt): not .jpg" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "ignored 2 in the folders of the classes (red/more, red/notes.txt): not .jpg" in error
+    assert "HEIC" not in error
+    real.write(mine / "red" / "IMG_1.HEIC", "x")
+    read("cifar10", mine)
+    assert "convert HEIC to JPEG" in capsys.readouterr().err
 
 
 # --- More of what tools write -----------------------------------------------------------------------------------------

@@ -369,6 +369,7 @@ def test_predicts_images_of_any_size(task_id: str, size: tuple[int, int], sample
     (prediction,) = detection.predict(model, ["grey.png"], 0.0, sample.info, 1)
     assert isinstance(prediction, Detections)
     assert prediction.to_dict()["objects"]
+    assert prediction.to_dict()["size"] == list(size)
     for detected in prediction.to_dict()["objects"]:
         assert detected["class"] in sample.info.classes
         assert 0 <= detected["box"][0] <= detected["box"][2] <= size[0]

@@ -238,7 +238,9 @@ def test_recipes_that_make_no_sense(task_id: str, changes: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("task_id", TASKS)
-def test_a_detector_of_other_classes_gives_the_rows_of_the_same_names(task_id: str, tmp_path: Path) -> None:
+def test_a_detector_of_other_classes_gives_the_rows_of_the_same_names(
+    task_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Fine-tuning the weights that ship, or a run of one's own, on classes of which some are the same."""
     heads = {
         "voc-faster-rcnn": "roi_heads.box_predictor.cls_score.bias",
@@ -255,9 +257,13 @@ def test_a_detector_of_other_classes_gives_the_rows_of_the_same_names(task_id: s
     (tmp_path / "config.json").write_text(json.dumps({"info": {"classes": names}}))
     for ours, wanted in (
         (["person", "van", "cat", "boat"], [0, 3, None, 1, None]),
-        (["dog", "cat", "person"], [0, 2, 1, 3]),
+        (["dog", "Cat", "PERSON"], [0, 2, 1, 3]),
     ):
+        capsys.readouterr()
         tuned = pretrained_model(task_id, ours, tmp_path)  # the folder
+        new = [name for name, source in zip(ours, wanted[1:], strict=True) if source is None]
+        told = f"with the rows of {len(ours) - len(new)} of {len(ours)} classes"
+        assert told + (f" (new: {', '.join(new)})" if new else "\n") in capsys.readouterr().err
         theirs = model.state_dict()[heads[task_id]].reshape(-1, 4)
         rows = tuned.state_dict()[heads[task_id]].reshape(-1, len(ours) + 1)
         for column, source in enumerate(wanted):
@@ -267,3 +273,14 @@ def test_a_detector_of_other_classes_gives_the_rows_of_the_same_names(task_id: s
             name for name in tuned.state_dict() if name.startswith("backbone.body") and name.endswith("weight")
         )
         assert torch.equal(tuned.state_dict()[backbone], model.state_dict()[backbone])
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_weights_of_another_backbone_are_refused_in_a_sentence(task_id: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"--weights {task_id}: a detector with the backbone timm/.* --recipe best"):
+        pretrained_model(task_id, list(voc.CLASSES), task_id)
+    path = tmp_path / "model.safetensors"
+    state = get_task(task_id).model(plain(task_id), DataInfo(["cat"])).state_dict()
+    save_file({name: value.contiguous() for name, value in state.items() if ".body." not in name}, path)
+    with pytest.raises(ValueError, match=r"of another network: it lacks backbone\.body\..*, …$"):
+        pretrained_model(task_id, ["cat"], path)

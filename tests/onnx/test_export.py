@@ -19,6 +19,7 @@ from conftest import ROOT, Command, SampleRun
 from inputs import INPUTS, photo, scene
 from onnx import TensorProto, helper, numpy_helper
 
+from decathlon.cli.terminal import print_export
 from decathlon.data.io.decoded_images import read_image
 from decathlon.data.transforms.augment import to_float
 from decathlon.evaluation import detection, detection_onnx, onnx_graph
@@ -184,6 +185,22 @@ def test_detectors_see_what_pytorch_sees(task_id: str, exported: Exported, tmp_p
             (truth,) = model([canvas[0]])
         expected = [truth[name].numpy() for name in export.DETECTIONS]
         assert export.difference(network.run(canvas.numpy()), expected, export.DETECTIONS) <= export.TOLERANCE
+
+
+def test_export_says_that_a_detector_was_checked_on_squares(capsys: pytest.CaptureFixture[str]) -> None:
+    result: dict[str, Any] = {
+        "files": ["a.onnx"],
+        "bytes": [9],
+        "max_difference": 1e-7,
+        "tolerance": 1e-4,
+        "threads": 1,
+    }
+    result |= {"checked_on": "1 given inputs", "onnxruntime_ms": 1.0, "pytorch_ms": 2.0, "outputs": {"boxes": [3, 4]}}
+    result["input"] = {"name": "images", "shape": [1, 3, 160, 160]}
+    print_export(result)
+    assert "both on a square of 160×160" in capsys.readouterr().out
+    print_export(result | {"outputs": {"logits": [1, 10]}})
+    assert "square" not in capsys.readouterr().out
 
 
 def test_a_letterboxed_image_is_as_the_detector_would_scale_it() -> None:

@@ -49,7 +49,7 @@ def test_two_tasks_are_trained_and_compared(decathlon: Command) -> None:
 
 
 def side(name: str, curve: list[dict[str, float]], *values: float) -> dict[str, Any]:
-    return {"name": name, "task": name, "curve": curve, "values": list(values or (0.5,))}
+    return {"name": name, "task": name, "curve": curve, "values": list(values or (0.5,)), "violations": []}
 
 
 def test_findings_say_who_is_ahead_when() -> None:
@@ -145,10 +145,30 @@ def test_flags_are_split() -> None:
 
 
 def test_two_runs_of_one_task_are_distinct_names() -> None:
-    rows = [{"task": "mnist-mlp", "folder": f"runs/{name}"} for name in ("a", "b")]
+    rows = [{"task": "mnist-mlp", "folder": f"runs/{name}", "network": None} for name in ("a", "b")]
     assert distinct_names(rows) == ["a", "b"]
     assert distinct_names([rows[0], rows[1] | {"folder": "old/a"}]) == ["runs/a", "old/a"]
     assert distinct_names([rows[0], rows[1] | {"task": "mnist-cnn"}]) == ["mnist-mlp", "mnist-cnn"]
+    own = [rows[0], rows[1] | {"network": "net.py:net"}]
+    assert distinct_names(own) == ["mnist-mlp (built in)", "mnist-mlp (net.py:net)"]
+
+
+def test_own_network_is_named_and_does_not_count(decathlon: Command) -> None:
+    Path("net.py").write_text(
+        "from torch.nn import BatchNorm1d, Flatten, Linear, ReLU, Sequential\n"
+        "def net(): return Sequential(Flatten(), Linear(784, 30), BatchNorm1d(30), ReLU(), Linear(30, 10))\n"
+    )
+    for out, flags in (("a", ()), ("b", ("--model", "net.py:net"))):
+        trained = decathlon("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--out", out, *flags)
+        assert trained.status == 0, trained.err
+    done = decathlon("compare", "a", "b", "--out", "both")
+    assert done.status == 0, done.err
+    page = Path("both/compare.html").read_text()
+    for text in (
+        "<th>network</th><td>built in</td><td>net.py:net</td>",
+        "mnist-mlp (net.py:net) does not count: it uses batch norm",
+    ):
+        assert text in page
 
 
 def test_reused_run_must_have_the_same_options(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_kinds_are_recognised(name: str, tmp_path: Path, decathlon: Command) -> 
 def test_examples_show_their_boxes_and_masks(tmp_path: Path, decathlon: Command) -> None:
     real.voc_tree(tmp_path / "boxes", [str(n) for n in range(30)])
     assert decathlon("inspect", tmp_path / "boxes").status == 0
+    assert "--recipe best --weights voc-retinanet" in Path("boxes-inspect.html").read_text()
     image = first_image(Path("boxes-inspect.html"))
     factor = image.width / real.WIDTH
     left, top = (round(value * factor) for value in real.BOX[:2])
@@ -74,6 +75,17 @@ def test_examples_show_their_boxes_and_masks(tmp_path: Path, decathlon: Command)
     assert decathlon("inspect", tmp_path / "masks").status == 0
     image = first_image(Path("masks-inspect.html"))
     assert image.width == 2 * 192, "the image, and beside it the image with its mask"
+
+
+def test_difficult_boxes_are_not_counted(tmp_path: Path, decathlon: Command) -> None:
+    folder = real.voc_tree(tmp_path / "boxes", [str(n) for n in range(30)])
+    for name in range(7):
+        path = folder / "Annotations" / f"{name}.xml"
+        path.write_text(path.read_text().replace("<difficult>0<", "<difficult>1<"))
+    answer = json.loads(decathlon("inspect", folder, "--json").out)
+    (row,) = answer["classes"]
+    assert sum(row[split] for split in ("train", "validation", "test")) == 23
+    assert any("7 of 30" in warning for warning in answer["warnings"]), answer["warnings"]
 
 
 def first_image(page: Path) -> Image.Image:

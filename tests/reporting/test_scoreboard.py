@@ -205,6 +205,17 @@ def test_the_page_links_each_task_to_its_docs(decathlon: Command, tmp_path: Path
     assert all((tmp_path / "pages" / link).exists() for link in links)
 
 
+def test_runs_of_ones_own_are_a_scoreboard_too(decathlon: Command) -> None:
+    empty = decathlon("scoreboard", "--results", ".")
+    assert empty.status == 1
+    assert "there is no summary in ." in empty.error
+    assert decathlon("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--seed", "7").status == 0
+    board = decathlon("scoreboard", "--results", "runs")
+    assert board.status == 0, board.err
+    assert "mnist-mlp" in board.out
+    assert "mnist-sample" in board.out
+
+
 MEASURED = [row for row in aggregate(read_summaries(ROOT / "results")) if row["n"] > 1]
 
 

@@ -75,6 +75,9 @@ def print_export(result: dict[str, Any]) -> None:
     print(f"  {source} -> {', '.join(f'{name} {shape}' for name, shape in result['outputs'].items())}")
     difference = f"largest difference from PyTorch {result['max_difference']:.1e} (tolerance {result['tolerance']:.0e})"
     print(f"  checked on {result['checked_on']}: {difference}, the same predictions")
+    if "boxes" in result["outputs"]:
+        side = result["input"]["shape"][-1]
+        print(f"  both on a square of {side}×{side}; predict without --onnx pads less, and may show other objects")
     latency = f"onnxruntime {result['onnxruntime_ms']:.2f} ms, PyTorch {result['pytorch_ms']:.2f} ms"
     print(f"  one input, {pluralize(result['threads'], 'thread')}, median latency: {latency}")
 
@@ -93,7 +96,7 @@ def print_predictions(predictions: list[dict[str, Any]]) -> None:
         if "attributions" in prediction:
             print(f"  {highlight(prediction['attributions'])}")
         for name, value in prediction.items():
-            if name not in ("input", "label", "notes", "probabilities", "objects", "attributions"):
+            if name not in ("input", "label", "notes", "probabilities", "objects", "size", "attributions"):
                 print_text(f"  {name}: {', '.join(map(str, value)) if name == 'files' else value}")
 
 

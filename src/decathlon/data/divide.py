@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from decathlon.data.base import S, Split
-from decathlon.messages import some, warn
+from decathlon.messages import pluralize, some, warn
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,8 @@ def warn_contradictions(
             names = contents.names[other], contents.names[number]
             pairs.append(f"{names[0]} in {classes[labels[other]]} and {names[1]} in {classes[labels[number]]}")
     if pairs:
-        warn(f"{where}: {len(pairs):,} {noun} have the content of one of another class ({some(pairs)})")
+        which = pluralize(len(pairs), noun.removesuffix("s")) + (" has" if len(pairs) == 1 else " have")
+        warn(f"{where}: {which} the content of one of another class ({some(pairs)})")
 
 
 def hold_out_blocks(split: S, part: int = 12, runs: int = 240) -> tuple[S, S]:

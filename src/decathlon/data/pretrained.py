@@ -16,7 +16,7 @@ from torchvision.models import WeightsEnum
 
 from decathlon.data.base import WEIGHTS
 from decathlon.data.io import download, files
-from decathlon.messages import say
+from decathlon.messages import say, some
 
 # COCO's names of VOC's classes, where they differ.
 COCO_NAMES = {
@@ -58,6 +58,17 @@ def find_weights(weights: str) -> Path:
     path = Path(weights).expanduser()
     path = WEIGHTS / weights if not path.exists() and (WEIGHTS / weights).is_dir() else path
     return path / "model.safetensors" if path.is_dir() else path
+
+
+def check_backbone(weights: str, backbone: str) -> None:
+    """Raise ValueError where the run folder of these weights names another backbone."""
+    config = find_weights(weights).with_name("config.json")
+    theirs = files.read_json(config).get("recipe", {}).get("backbone", backbone) if config.is_file() else backbone
+    if theirs != backbone:
+        raise ValueError(
+            f"--weights {weights}: a detector with the backbone {theirs}, and this one has {backbone}: add the flags "
+            "that it was trained with, --recipe best for the weights that ship"
+        )
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -120,7 +131,7 @@ def start(
     Raises:
         ValueError: The weights are of another network.
     """
-    ours, chosen = model.state_dict(), State()
+    ours, chosen, kept = model.state_dict(), State(), ""
     if any(name.startswith("backbone.") for name in state):
         known = next((len(state[name]) // abs(times) for name, times in heads.items() if name in state), 0)
         if known not in (len(coco), len(classes) + 1):
@@ -135,6 +146,9 @@ def start(
         for name, value in like.state_dict().items():
             unchanged = is_ours or name not in heads
             chosen[name] = value if unchanged else rows(value, ours[name], heads[name], classes, coco)
+        new = [] if is_ours else [name for name in classes if find_class(name, coco) is None]
+        kept = f", with the rows of {len(classes) - len(new)} of {len(classes)} classes"
+        kept += f" (new: {some(new)})" if new else ""
     else:
         for name, value in state.items():
             key = "backbone.body." + name.removeprefix("features.")
@@ -144,7 +158,7 @@ def start(
         if missing := [name for name in missing if not name.endswith("num_batches_tracked")]:
             raise ValueError(f"--weights: neither a detector nor a backbone like ours: it lacks {missing[0]}")
     load(model, ours | chosen)
-    say(f"pretrained weights: {len(chosen)} of {len(ours)} tensors")
+    say(f"pretrained weights: {len(chosen)} of {len(ours)} tensors{kept}")
 
 
 def start_detector(
@@ -172,6 +186,8 @@ def start_detector(
     Raises:
         ConnectionError, FileNotFoundError, ValueError: As `load_pretrained`, `start` and `start_timm`.
     """
+    if weights not in ("coco", "imagenet"):
+        check_backbone(weights, backbone)
     if backbone.startswith("timm/"):
         return start_timm(model, weights, backbone, build, heads, classes)
     named = () if weights in ("coco", "imagenet") else read_classes(find_weights(weights))
@@ -270,10 +286,12 @@ def in_order(name: str, state: State) -> State:
 def load(model: nn.Module, state: State) -> None:
     """Raises ValueError where the tensors do not fit."""
     try:
-        model.load_state_dict(dict(state))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ValueError(f"--weights: of another network: {reason}") from None
+        missing, unexpected = model.load_state_dict(dict(state), strict=False)
+    except RuntimeError as error:  # shapes differ
+        raise ValueError(f"--weights: of another network: {str(error).splitlines()[1].strip()}") from None
+    if missing or unexpected:
+        reason = f"it lacks {some(missing)}" if missing else f"it has {some(unexpected)}, too"
+        raise ValueError(f"--weights: of another network: {reason}")
 
 
 def rows(theirs: Tensor, ours: Tensor, times: int, classes: Sequence[str], coco: Sequence[str]) -> Tensor:
@@ -291,7 +309,14 @@ def rows(theirs: Tensor, ours: Tensor, times: int, classes: Sequence[str], coco:
     source = theirs.reshape(anchors, len(coco), values, *theirs.shape[1:])
     target = ours.clone().reshape(anchors, len(classes) + 1, values, *ours.shape[1:])
     for index, name in enumerate((coco[0], *classes)):
-        wanted = name if name in coco else COCO_NAMES.get(name, name)
-        if wanted in coco:
-            target[:, index] = source[:, list(coco).index(wanted)]
+        if (found := find_class(name, coco)) is not None:
+            target[:, index] = source[:, found]
     return target.reshape(ours.shape)
+
+
+def find_class(name: str, coco: Sequence[str]) -> int | None:
+    """The place of a class among COCO's: by its name, in capitals or not, or COCO's name for it; None if it is new."""
+    known = [other.casefold() for other in coco]
+    folded = name.casefold()
+    wanted = folded if folded in known else COCO_NAMES.get(folded, folded)
+    return known.index(wanted) if wanted in known else None

@@ -35,6 +35,11 @@ KINDS = {
     "_upsample_bilinear2d_aa": "interpolation",
     "upsample_bicubic2d": "interpolation",
     "_upsample_bicubic2d_aa": "interpolation",
+    "mean": "average pooling",
+    "avg_pool2d": "average pooling",
+    "_adaptive_avg_pool2d": "average pooling",
+    "_softmax": "softmax",
+    "_log_softmax": "log-softmax",
     "native_dropout": "dropout",
     "bernoulli_": "dropout",
     "native_batch_norm": "batch norm",
@@ -42,12 +47,13 @@ KINDS = {
     "_native_batch_norm_legit": "batch norm",
     "cudnn_batch_norm": "batch norm",
 }
+ACTIVE_DROPOUT = "dropout in evaluation, too (F.dropout needs training=self.training)"
 # These only move or copy values.
 MOVE_OPS = frozenset(
     (
         *("view", "_unsafe_view", "reshape", "_reshape_alias", "t", "transpose", "permute", "flatten", "squeeze"),
         *("unsqueeze", "expand", "as_strided", "slice", "select", "split", "unbind", "alias", "detach", "lift_fresh"),
-        *("clone", "copy_", "contiguous", "empty", "empty_like", "to", "_to_copy"),
+        *("as_strided_", "clone", "copy_", "contiguous", "empty", "empty_like", "to", "_to_copy"),
     )
 )
 
@@ -103,6 +109,9 @@ def operations(model: nn.Module, example: Tensor) -> tuple[Any, Counter[str]]:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"the network does not take an input of shape {tuple(example.shape)}: {reason}") from error
+    if active := recorder.counts["dropout"]:
+        recorder.counts[ACTIVE_DROPOUT] = active
+        recorder.counts.subtract({"div_": active, "mul": active})  # what F.dropout consists of
     recorder.counts["dropout"] = training_recorder.counts["dropout"]
     return output, +recorder.counts
 

@@ -170,7 +170,10 @@ class Detections(Prediction):
     image: np.ndarray = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """`input`, `label` (how many of each class), `objects` with class, score and box, and `notes`."""
+        """`input`, `label` (how many of each class), `objects` with class, score and box, `size` and `notes`.
+
+        `size` is [width, height] of the upright image, in whose pixels the boxes are.
+        """
         rows = zip(self.labels, self.scores.tolist(), self.boxes.tolist(), strict=True)
         objects = [
             {"class": name, "score": round(score, 4), "box": [round(value, 1) for value in box]}
@@ -180,6 +183,7 @@ class Detections(Prediction):
             "input": self.input,
             "label": count_labels(self.labels),
             "objects": objects,
+            "size": [self.image.shape[1], self.image.shape[0]],
             "notes": list(self.notes),
         }
 

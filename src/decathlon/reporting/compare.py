@@ -114,8 +114,9 @@ def group_runs(runs: list[FolderAndSummary]) -> list[list[FolderAndSummary]]:
 
 
 def distinct_names(rows: list[dict[str, Any]]) -> list[str]:
-    """Names that tell two runs apart: their tasks, or where those are the same, their folders."""
-    for names in ([row["task"] for row in rows], [Path(row["folder"]).name for row in rows]):
+    """Names that tell two runs apart: their tasks; where those are the same, their networks, or their folders."""
+    networks = [f"{row['task']} ({row['network'] or 'built in'})" for row in rows]
+    for names in ([row["task"] for row in rows], networks, [Path(row["folder"]).name for row in rows]):
         if len(set(names)) == len(names):
             return names
     return [row["folder"] for row in rows]
@@ -172,6 +173,8 @@ def describe_run(folder: Path, loaded: Loaded, summaries: list[dict[str, Any]], 
     return {
         "folder": str(folder),
         "task": summary["task"],
+        "network": summary.get("model"),
+        "violations": summary.get("violations", []),
         "encoder": summary.get("encoder"),
         "seed": summary["seed"],
         "value": summary["value"],
@@ -225,6 +228,7 @@ def findings(rows: list[dict[str, Any]], metric: str) -> list[str]:
     training time, and when one run passes the best value of the other.
     """
     sentences = [describe_difference(rows, metric)]
+    sentences += [f"{row['name']} does not count: {text}." for row in rows for text in row["violations"]]
     for kind in ("epoch", "seconds"):
         end = min(row["curve"][-1][kind] for row in rows if row["curve"])
         length = pluralize(end, "epoch") if kind == "epoch" else f"{format_amount(end)} s of training"

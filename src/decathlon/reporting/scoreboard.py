@@ -26,20 +26,22 @@ def timestamp() -> str:
 
 
 def read_summaries(folder: Path) -> list[dict[str, Any]]:
-    """All summaries below a folder.
+    """All summaries below a folder: `TASK/NAME.json`, or `TASK/RUN/summary.json` as in `runs`.
 
     Raises:
-        FileNotFoundError: There is no such folder.
+        FileNotFoundError: There is no such folder, or no summary in it.
         ValueError: A file is no run summary, or its numbers contradict each other.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: run this in the repository, or name one with --results")
     summaries = []
-    for path in sorted(folder.glob("*/*.json")):
+    for path in sorted([*folder.glob("*/*.json"), *folder.glob("*/*/summary.json")]):
         summary = validate.summary(path).to_dict()
         if error := contradiction(summary):
             raise ValueError(f"{path}: {error}")
         summaries.append(summary)
+    if not summaries:
+        raise FileNotFoundError(f"there is no summary in {folder}: neither TASK/NAME.json nor TASK/RUN/summary.json")
     return summaries
 
 

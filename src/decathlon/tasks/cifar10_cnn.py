@@ -1,8 +1,8 @@
 """`cifar10-cnn`: small RGB images of ten classes, by a plain convolutional network.
 
 Network   six convolutions, three fully connected layers, batch norm, max pooling (after Simonyan and Zisserman 2015)
-Expected  89.06 ± 0.22 % on the test split of cifar10-jpeg (3 seeds)
-Time      1493 s of training on two cores of an AMD EPYC; validation reaches the bar, 88 %, after 1004 s
+Expected  89.29 ± 0.13 % on the test split of cifar10-jpeg (3 seeds)
+Time      698 s of training on two cores of an AMD EPYC; validation reaches the bar, 88 %, after 355 s
 Command   decathlon train cifar10-cnn
 More      docs/tasks/cifar10-cnn.md
 """

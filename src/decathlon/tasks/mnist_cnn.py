@@ -2,7 +2,7 @@
 
 Network   three convolutions (5×5, 3×3, 3×3), two max poolings, two fully connected layers (LeCun et al. 1998)
 Expected  99.66 ± 0.03 % on MNIST's test split (3 seeds)
-Time      145 s of training on two cores of an AMD EPYC; validation reaches the bar, 99.3 %, after 36 s
+Time      133 s of training on two cores of an AMD EPYC; validation reaches the bar, 99.3 %, after 31 s
 Command   decathlon train mnist-cnn
 More      docs/tasks/mnist-cnn.md
 """

@@ -30,7 +30,8 @@ class Gradients:
     Attributes:
         loss: Of the first step.
         ratios: For each weight matrix and kernel the largest ‖gradient‖ / ‖weight‖, 0 where every gradient was 0; in
-            the order of the network. Embeddings are left out: few of their rows are in a batch.
+            the order of the network. Embeddings are left out: few of their rows are in a batch; and weights that
+            start at 0, if a gradient reached them.
         unused: Modules with parameters that no gradient reached.
         dead: For each ReLU the fraction of units that were 0 for every example.
     """
@@ -53,6 +54,7 @@ def observe_gradients(trial: Trial, network: nn.Module, data: Data, file: Path |
     recorder, result = LayerRecorder(network, file), Gradients()
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     rows = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Embedding)}
+    zero = {name for name, parameter in parameters.items() if parameter.ndim > 1 and not _norm(parameter)}
     reached = set[str]()
     for number, batch in enumerate(_some_batches(trial.task, data, trial.recipe)):
         with recorder:
@@ -63,12 +65,14 @@ def observe_gradients(trial: Trial, network: nn.Module, data: Data, file: Path |
                 continue
             reached.add(name)
             if parameter.ndim > 1 and name not in rows:
-                weight, gradient = _norm(parameter), _norm(parameter.grad)
-                ratio = gradient / weight if weight else float(gradient > 0)
+                gradient = _norm(parameter.grad)
+                ratio = float(gradient > 0) if name in zero else gradient / _norm(parameter)
                 result.ratios[name] = max(ratio, result.ratios.get(name, 0.0))
         if not math.isfinite(loss):
             break
         trial.step(0.0)
+    # A weight that starts at 0 has no size yet that its gradient could be compared with.
+    result.ratios = {name: ratio for name, ratio in result.ratios.items() if not (ratio and name in zero)}
     unreached = [name for name in parameters if name not in reached]
     result.unused = list(dict.fromkeys(name.rpartition(".")[0] or name for name in unreached))
     result.dead = {name: units.float().mean().item() for name, units in recorder.dead.items()}

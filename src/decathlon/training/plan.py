@@ -83,8 +83,8 @@ def print_plan(plan: Plan) -> None:
         say(f"{pluralize(plan.steps, 'step')} may be too few to learn much: a smaller --batch-size makes more")
     if plan.from_scratch:
         say(
-            "from scratch a detector learns little from fewer than tens of thousands of images: see --weights, and "
-            "docs/own-data.md for a command"
+            "from scratch a detector learns little from fewer than tens of thousands of images: "
+            f"--recipe best --weights {plan.task} begins with the weights that ship"
         )
     for violation in plan.violations:
         say(f"this is not the network of {plan.task}, so its result gets a row of its own, without a bar: {violation}")

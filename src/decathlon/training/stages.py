@@ -148,6 +148,10 @@ def is_unwritten(error: BaseException | None) -> bool:
 def explain(error: ValueError, candidate: Candidate) -> NeedsWork:
     """An error in the user's file, with its line there."""
     where = source_line(error, candidate.file)
+    if lacking := re.search(r'Module \[(\w+)\] is missing the required "forward"', str(error)):
+        lists = lacking[1] in ("ModuleList", "ModuleDict")
+        way = "call its layers one after the other" if lists else "is its name misspelt?"
+        return NeedsWork(f"{lacking[1]} has no forward(){where}: {way}")
     if is_unwritten(error):
         return NeedsWork(f"{candidate.file.name} is not finished: NotImplementedError{where}")
     return NeedsWork(f"{str(error).removeprefix('--model ')}{where}")

@@ -95,9 +95,10 @@ def list_images(path: Path, own: bool = False) -> ImageFolder:
             listed += [(f"{side or '.'}/{name}/{file}", number) for file, *_ in names]
             digest.update(repr((side, name, names)).encode())
     if passed_over:
+        phones = any(has_suffix(Path(other), (".heic", ".heif")) for other in passed_over)
         warn(
             f"{path}: ignored {len(passed_over):,} in the folders of the classes ({some(passed_over)}): "
-            f"not {', '.join(IMAGE_SUFFIXES)}"
+            f"not {', '.join(IMAGE_SUFFIXES)}" + ("; convert HEIC to JPEG" if phones else "")
         )
     if own:
         for remark in similar_names(classes):

@@ -20,6 +20,7 @@ JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", *JSON_SUFFIXES)
 FOREIGN_SUFFIXES = (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".arrow", ".pkl", ".zip", ".gz")
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+MAX_NAME = 40  # characters of a column's name in a message
 MIN_ROWS_INSIDE = 0.5  # of the lines within a quoted text that look like rows: then its quote was never closed
 
 
@@ -82,7 +83,10 @@ def _refuse_columns(names: Sequence[str], columns: Sequence[str], flags: Sequenc
     wanted = f"columns {' and '.join(columns)}" if len(columns) > 1 else f"column {columns[0]}"
     if twice := [column for column in columns if names.count(column) > 1]:
         raise ValueError(f"{path} has the column {twice[0]} twice")
-    held = f"only {names[0]!r}{end}" if len(names) == 1 else ", ".join(names) or "none"
+    cut = [f"{name[:MAX_NAME]}…" if len(name) > MAX_NAME else name for name in names]
+    held = f"only {cut[0]!r}{end}" if len(names) == 1 else ", ".join(cut) or "none"
+    if end and any(len(name) > MAX_NAME for name in names):  # a table whose first line is a text
+        raise ValueError(f"{path} needs the {wanted}, named in its first line; it has {held}")
     way = f"; name them with {' and '.join(flags)}" if flags and len(names) > 1 else ""
     absent = [column for column in columns if column not in names]
     near = nearest(absent[0], names) if absent and len(names) > 1 else ""
