@@ -15,11 +15,7 @@ from decathlon.messages import some
 from decathlon.tasks.base import Task
 from decathlon.tasks.recipe import Recipe
 
-LAST_OPS = {
-    **{"_softmax": "softmax", "softmax": "softmax", "_log_softmax": "log-softmax"},
-    **{"sigmoid": "sigmoid", "hardsigmoid": "sigmoid", "relu": "ReLU"},
-}
-COSTS = {"ReLU": "outputs below 0 are lost", "log-softmax": "the loss contains it already"}
+LAST_OPS = {"_softmax": "softmax", "softmax": "softmax", "sigmoid": "sigmoid", "relu": "ReLU", "hardsigmoid": "sigmoid"}
 AFFINE_OPS = ("convolution", "addmm", "mm", "bmm", "linear")  # their outputs are logits, whatever range they are in
 TOLERANCE = 1e-3  # by which probabilities may miss a sum of 1
 
@@ -89,7 +85,7 @@ def describe_end(output: Tensor, last_op: str, task_id: str) -> list[str]:
         end = "softmax" if sums_to_one else "sigmoid" if values.unique().numel() > 2 else ""
     if not end:
         return []
-    cost = COSTS.get(end, "applied twice, it makes the gradients small")
+    cost = "outputs below 0 are lost" if end == "ReLU" else "applied twice, it makes the gradients small"
     return [f"it ends in a {end}, but {task_id} takes its outputs as logits: {cost}; leave it out"]
 
 
