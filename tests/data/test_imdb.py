@@ -245,7 +245,10 @@ def test_predict_reads_the_texts_of_a_table_and_no_folder(tmp_path: Path) -> Non
 def test_a_table_without_a_header_shows_the_start_of_its_first_line(tmp_path: Path) -> None:
     path = tmp_path / "reviews.csv"
     path.write_text("What can I say about this film that has not been said before,positive\n" * 20)
-    with pytest.raises(ValueError, match="named in its first line; it has What can I say about this film that has …, "):
+    expected = (
+        "named in its first line; it has What can I say about this film that has …, positive; name them with --text"
+    )
+    with pytest.raises(ValueError, match=expected):
         imdb.read_table(path, "own", ReadOptions())
 
 

@@ -280,7 +280,14 @@ def test_weights_of_another_backbone_are_refused_in_a_sentence(task_id: str, tmp
     with pytest.raises(ValueError, match=rf"--weights {task_id}: a detector with the backbone timm/.* --recipe best"):
         pretrained_model(task_id, list(voc.CLASSES), task_id)
     path = tmp_path / "model.safetensors"
+    (tmp_path / "config.json").write_text('{"recipe": [], "info": 3}')  # says nothing of a backbone or of classes
     state = get_task(task_id).model(plain(task_id), DataInfo(["cat"])).state_dict()
     save_file({name: value.contiguous() for name, value in state.items() if ".body." not in name}, path)
     with pytest.raises(ValueError, match=r"of another network: it lacks backbone\.body\..*, …$"):
         pretrained_model(task_id, ["cat"], path)
+
+
+def test_a_class_is_found_by_its_exact_name_first() -> None:
+    known = ["__background__", "Cat", "cat", "tv"]
+    names = ["cat", "Cat", "CAT", "TVmonitor", "dog"]
+    assert [pretrained.find_class(name, known) for name in names] == [2, 1, 1, 3, None]

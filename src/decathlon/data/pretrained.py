@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -62,8 +63,7 @@ def find_weights(weights: str) -> Path:
 
 def check_backbone(weights: str, backbone: str) -> None:
     """Raise ValueError where the run folder of these weights names another backbone."""
-    config = find_weights(weights).with_name("config.json")
-    theirs = files.read_json(config).get("recipe", {}).get("backbone", backbone) if config.is_file() else backbone
+    theirs = read_config(find_weights(weights), "recipe").get("backbone", backbone)
     if theirs != backbone:
         raise ValueError(
             f"--weights {weights}: a detector with the backbone {theirs}, and this one has {backbone}: add the flags "
@@ -73,9 +73,15 @@ def check_backbone(weights: str, backbone: str) -> None:
 
 def read_classes(path: Path) -> tuple[str, ...]:
     """The classes of a detector in a run folder, the background first; none where no config.json names them."""
+    classes = read_config(path, "info").get("classes")
+    return ("__background__", *map(str, classes)) if isinstance(classes, list) and classes else ()
+
+
+def read_config(path: Path, part: str) -> dict[str, Any]:
+    """A part of the config.json beside these weights: `recipe` or `info`; empty where there is none."""
     config = path.with_name("config.json")
-    classes = files.read_json(config).get("info", {}).get("classes", []) if config.is_file() else []
-    return ("__background__", *map(str, classes)) if classes else ()
+    value = files.read_json(config).get(part) if config.is_file() else None
+    return value if isinstance(value, dict) else {}
 
 
 def read_tensors(path: Path) -> State:
@@ -316,6 +322,8 @@ def rows(theirs: Tensor, ours: Tensor, times: int, classes: Sequence[str], coco:
 
 def find_class(name: str, coco: Sequence[str]) -> int | None:
     """The place of a class among COCO's: by its name, in capitals or not, or COCO's name for it; None if it is new."""
+    if name in coco:
+        return list(coco).index(name)
     known = [other.casefold() for other in coco]
     folded = name.casefold()
     wanted = folded if folded in known else COCO_NAMES.get(folded, folded)

@@ -216,8 +216,8 @@ def _detected(source: Source, dataset: str) -> Findings:
         decoded = split.source
         ranges = split.targets.tolist()
         # Difficult objects are neither trained on nor counted in the metrics, so they are not counted here either.
-        shown = [index for start, end in ranges for index in range(start, end) if not decoded.difficult[index]]
-        labels[name] = [int(decoded.labels[index]) - 1 for index in shown]
+        counted = [index for start, end in ranges for index in range(start, end) if not decoded.difficult[index]]
+        labels[name] = [int(decoded.labels[index]) - 1 for index in counted]
         boxes = np.concatenate([decoded.boxes[start:end] for start, end in ranges] or [decoded.boxes[:0]])
         sides += [(round(right - left), round(bottom - top)) for left, top, right, bottom in boxes.tolist()]
         bare += sum(start == end for start, end in ranges)

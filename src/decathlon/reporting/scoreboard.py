@@ -28,21 +28,27 @@ def timestamp() -> str:
 def read_summaries(folder: Path) -> list[dict[str, Any]]:
     """All summaries below a folder: `TASK/NAME.json`, or `TASK/RUN/summary.json` as in `runs`.
 
+    Of runs with the same recipe and seed the newest counts.
+
     Raises:
         FileNotFoundError: There is no such folder, or no summary in it.
         ValueError: A file is no run summary, or its numbers contradict each other.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: run this in the repository, or name one with --results")
-    summaries = []
-    for path in sorted([*folder.glob("*/*.json"), *folder.glob("*/*/summary.json")]):
-        summary = validate.summary(path).to_dict()
-        if error := contradiction(summary):
-            raise ValueError(f"{path}: {error}")
-        summaries.append(summary)
-    if not summaries:
+    summaries = [_read_summary(path) for path in sorted(folder.glob("*/*.json"))]
+    runs = sorted(folder.glob("*/*/summary.json"), key=lambda path: path.stat().st_mtime)
+    newest = {(*_row_key(summary), summary["seed"]): summary for summary in map(_read_summary, runs)}
+    if not (summaries or newest):
         raise FileNotFoundError(f"there is no summary in {folder}: neither TASK/NAME.json nor TASK/RUN/summary.json")
-    return summaries
+    return [*summaries, *newest.values()]
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    summary = validate.summary(path).to_dict()
+    if error := contradiction(summary):
+        raise ValueError(f"{path}: {error}")
+    return summary
 
 
 def contradiction(summary: dict[str, Any]) -> str | None:
@@ -68,10 +74,7 @@ def aggregate(summaries: Iterable[dict[str, Any]], links: dict[str, str] | None 
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for summary in summaries:
-        task = get_task(summary["task"])
-        tta = summary.get("tta") or tta_name(task, task.recipe())
-        key = summary["task"], summary["data"], changes(summary), _machine(summary), tta
-        groups.setdefault(key, []).append(summary)
+        groups.setdefault(_row_key(summary), []).append(summary)
     position = {name: number for number, name in enumerate(task_ids())}
     table = []
     for key, group in sorted(groups.items(), key=lambda item: (position.get(item[0][0], len(position)), item[0])):
@@ -105,6 +108,13 @@ def aggregate(summaries: Iterable[dict[str, Any]], links: dict[str, str] | None 
             }
         )
     return [row | {"verdict": verdict(row)} for row in table]
+
+
+def _row_key(summary: dict[str, Any]) -> tuple[Any, ...]:
+    """What the summaries of a row have in common."""
+    task = get_task(summary["task"])
+    tta = summary.get("tta") or tta_name(task, task.recipe())
+    return summary["task"], summary["data"], changes(summary), _machine(summary), tta
 
 
 def changes(summary: dict[str, Any]) -> str:

@@ -65,8 +65,8 @@ def observe_gradients(trial: Trial, network: nn.Module, data: Data, file: Path |
                 continue
             reached.add(name)
             if parameter.ndim > 1 and name not in rows:
-                gradient = _norm(parameter.grad)
-                ratio = float(gradient > 0) if name in zero else gradient / _norm(parameter)
+                weight, gradient = _norm(parameter), _norm(parameter.grad)
+                ratio = gradient / weight if weight and name not in zero else float(gradient > 0)
                 result.ratios[name] = max(ratio, result.ratios.get(name, 0.0))
         if not math.isfinite(loss):
             break

@@ -85,8 +85,8 @@ def _refuse_columns(names: Sequence[str], columns: Sequence[str], flags: Sequenc
         raise ValueError(f"{path} has the column {twice[0]} twice")
     cut = [f"{name[:MAX_NAME]}…" if len(name) > MAX_NAME else name for name in names]
     held = f"only {cut[0]!r}{end}" if len(names) == 1 else ", ".join(cut) or "none"
-    if end and any(len(name) > MAX_NAME for name in names):  # a table whose first line is a text
-        raise ValueError(f"{path} needs the {wanted}, named in its first line; it has {held}")
+    if end and any(len(name) > MAX_NAME for name in names):  # its first line may be a text
+        wanted += ", named in its first line"
     way = f"; name them with {' and '.join(flags)}" if flags and len(names) > 1 else ""
     absent = [column for column in columns if column not in names]
     near = nearest(absent[0], names) if absent and len(names) > 1 else ""
