@@ -207,6 +207,9 @@ class Net(nn.Module):
 class Softmax(Net):
     def forward(self, tokens): return super().forward(tokens).softmax(1)
 
+class Dropped(Net):
+    def forward(self, tokens): return self.output(F.dropout(self.features(tokens), 0.5))
+
 class Two(Net):
     def __init__(self):
         super().__init__()
@@ -218,6 +221,7 @@ class Cut(Net):
 
 def good(): return Net()
 def few_tokens(): return Net(10)
+def dropped(): return Dropped()
 def softmax(): return Softmax()
 def two(): return Two()
 def cut(): return Cut()
@@ -287,6 +291,7 @@ def quick(decathlon: Command, file: str, function: str, *more: str) -> dict[str,
         ("d", "cut", "gradients", ["no gradient reaches backbone."]),
         ("t", "few_tokens", "shapes", ["index out of range", "(line"]),
         ("t", "softmax", "shapes", ["ends in a softmax"]),
+        ("t", "dropped", "shapes", ["outputs for the same input differ", "training=self.training"]),
         (
             "t",
             "two",

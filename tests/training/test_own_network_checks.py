@@ -59,6 +59,11 @@ class Text(nn.Module):
     def forward(self, tokens):
         return self.out(self.words(tokens).amax(1)).softmax(1)
 
+class Dropped(nn.Sequential):
+    def forward(self, x):
+        return F.dropout(super().forward(x), 0.5)
+def dropped(): return Dropped(nn.Flatten(), nn.Linear(784, 10))
+
 def mask_sigmoid(): return nn.Sequential(nn.Conv2d(3, 1, 3, padding=1), nn.Sigmoid())
 def head_softmax(): return nn.Sequential(nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 2), nn.Softmax(1))
 """
@@ -86,6 +91,10 @@ def test_probabilities_at_the_end_are_reported(task: str, name: str, end: str, d
     answer = plan(decathlon, task, name)
     assert answer.status == 0, answer.err
     assert f"it ends in a {end}, but {task} takes its outputs as logits" in answer.err
+
+
+def test_outputs_that_are_random_in_evaluation_are_reported(decathlon: Command) -> None:
+    assert "F.dropout needs training=self.training" in plan(decathlon, "mnist-mlp", "dropped").err
 
 
 @pytest.mark.parametrize("name", ["plain", "log_softmax"])

@@ -17,7 +17,11 @@ from decathlon.tasks.recipe import Recipe
 
 LAST_OPS = {"_softmax": "softmax", "softmax": "softmax", "sigmoid": "sigmoid", "relu": "ReLU", "hardsigmoid": "sigmoid"}
 AFFINE_OPS = ("convolution", "addmm", "mm", "bmm", "linear")  # their outputs are logits, whatever range they are in
-TOLERANCE = 1e-3  # by which probabilities may miss a sum of 1
+TOLERANCE = 1e-3  # by which probabilities may miss a sum of 1, and two outputs for the same input may differ
+RANDOM = (
+    "in evaluation its outputs for the same input differ: F.dropout needs training=self.training, and forward() should "
+    "draw no random numbers"
+)
 
 
 def check_network(task: Task, model: nn.Module, network: nn.Module, data: Data, recipe: Recipe) -> list[str]:
@@ -31,7 +35,8 @@ def check_network(task: Task, model: nn.Module, network: nn.Module, data: Data, 
         recipe: The hyperparameters.
 
     Returns:
-        What is likely to be a mistake, a sentence each: frozen parameters, a softmax, sigmoid or ReLU at the end.
+        What is likely to be a mistake, a sentence each: frozen parameters, a softmax, sigmoid or ReLU at the end,
+        outputs that are random in evaluation.
 
     Raises:
         ValueError: It fails on one example or on two, or returns another number of outputs.
@@ -55,6 +60,9 @@ def check_network(task: Task, model: nn.Module, network: nn.Module, data: Data, 
             raise ValueError(f"the network fails on a training batch of {len(inputs):,} examples: {_reason(error)}")
         if isinstance(output, Tensor):
             remarks += describe_end(output, last_op, task.SPEC.id)
+            again, _ = _run(trial, inputs[:2], 2)
+            if not torch.allclose(output, again, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+                remarks.append(RANDOM)
         for logits in heads:
             remarks += describe_end(logits, "", task.SPEC.id)
     return list(dict.fromkeys(remarks))

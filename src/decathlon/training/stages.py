@@ -28,7 +28,7 @@ from decathlon.runs.user_model import load_network
 from decathlon.tasks.base import Task
 from decathlon.tasks.recipe import Recipe
 from decathlon.training import gradients
-from decathlon.training.own_network import capture_inputs, check_network
+from decathlon.training.own_network import RANDOM, capture_inputs, check_network
 from decathlon.training.plan import count_parameters
 from decathlon.training.trials import PART_EPOCHS, ReferenceTrial, Trial, learn_part, one_batch, step_seconds
 
@@ -198,7 +198,7 @@ def describe_unregistered(network: nn.Module) -> str:
 
 
 def check_shapes(candidate: Candidate) -> str:
-    """Outputs of the right shape for one, two and many examples, and no softmax, sigmoid or ReLU at the end."""
+    """Outputs of the right shape for one, two and many examples, not random, and no softmax, sigmoid or ReLU last."""
     task, data, recipe = candidate.task, candidate.data, candidate.recipe
     try:
         candidate.model = task.model(recipe, data.info, data.train, candidate.network).to(candidate.fabric.device)
@@ -206,8 +206,10 @@ def check_shapes(candidate: Candidate) -> str:
         remarks = check_network(task, candidate.model, candidate.network, data, recipe)
     except ValueError as error:
         raise explain(error, candidate) from error
-    if ends := [remark for remark in remarks if remark.startswith("it ends in")]:
-        raise NeedsWork(ends[0])
+    for remark in remarks:
+        # Tasks that allow only some operations name the layer that is random: in the next stage, as a violation.
+        if remark.startswith("it ends in") or (remark == RANDOM and not candidate.violations):
+            raise NeedsWork(remark)
     return "; ".join(["one example, two examples and a training batch", *remarks])
 
 
@@ -229,8 +231,7 @@ def describe_violation(violation: str, layers: dict[str, list[str]]) -> str:
     listed = list_layers(list(dict.fromkeys(name for kind in kinds for name in layers[kind])))
     if any(f" {kind}," in violation for kind in DRAWS):
         return f"forward() draws random weights ({listed}): it makes a layer anew at every call; make it in __init__"
-    counts = re.match(r"it has (\d+) .+, not (\d+)$", violation)
-    if counts is None:
+    if (counts := re.match(r"it has (\d+) .+, not (\d+)$", violation)) is None:
         return f"{violation} ({listed})" if listed else violation
     surplus = int(counts[1]) - int(counts[2])
     if surplus > 0:
