@@ -43,6 +43,14 @@ SGD = Optimizer("sgd", lr=0.4, momentum=0.9, weight_decay=5e-4, warmup=0.2)
 MUON = Optimizer("muon", lr=0.12, momentum=0.6)  # of the CIFAR-10 baselines
 CUT = 8  # side of the square that cutout masks, pixels
 JITTER = 0.3  # strength of color jitter
+OF_THE_RECIPE = (  # rows of `cifar10-cnn` that exist with the learning rate of its recipe, too, for 18 epochs
+    "first layer random and trained, no whitening",
+    "random horizontal flip",
+    "no label smoothing",
+    "no EMA of the weights",
+    "no shifts",
+    "full resolution from the start",
+)
 TASKS = ("cifar10-cnn", "cifar10-skip", "voc-faster-rcnn", "voc-retinanet")
 Row = tuple[dict[str, Any], dict[str, Any]]  # the recipe fields that change, and the functions that are patched
 
@@ -160,8 +168,12 @@ def rows(task_id: str) -> dict[str, Row]:
         "with distortion, color jitter and cutout": ({}, {f"{name}.random_translate": with_distortion}),
     }
     if task_id == "cifar10-cnn":
-        wide = {"channels": (64, 256, 256)}
-        return both | {"with dropout 0.1": ({"dropout": 0.1}, {}), "filters 64, 256, 256": (wide, {})}
+        both["with dropout 0.1"] = {"dropout": 0.1}, {}
+        both["filters 64, 256, 256"] = {"channels": (64, 256, 256)}, {}
+        for row in OF_THE_RECIPE:
+            fields, patches = both[row]
+            both[f"learning rate 0.06, {row}"] = both["learning rate 0.06"][0] | fields, patches
+        return both
     skipping = "decathlon.models.skipnet.Block.forward"
     blocks: dict[str, Row] = {
         "blocks without skip connections": ({}, {skipping: lambda self, maps: self.inner(maps)}),
