@@ -258,7 +258,7 @@ def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert imdb.read_table(path, "own", ReadOptions()).classes == ["a", "b"]
     path.write_bytes("text,label\ncaf\xe9,a\n".encode("latin-1"))
     with pytest.raises(
-        ValueError, match=r"^\S*own.csv is not UTF-8: byte 14; save it as UTF-8 \(in Excel: CSV UTF-8\)$"
+        ValueError, match=r"^\S*own.csv is not UTF-8: byte 14, in line 2; save it as UTF-8 \(in Excel: CSV UTF-8\)$"
     ):
         imdb.read_table(path, "own", ReadOptions())
 
@@ -322,7 +322,7 @@ def test_own_texts_with_three_labels(kind: str, decathlon: Command, tmp_path: Pa
         ("empty class", "holds no .txt file"),
         ("class missing", "has no folder 'good'"),
         ("one class", "for each class"),
-        ("latin", "3.txt is not UTF-8: byte 3"),
+        ("latin", "3.txt is not UTF-8: byte 3, in line 1"),
         ("columns", "needs the columns text and label; it has review, stars"),
         ("bars", "it has only 'text|label' (commas, semicolons or tabs separate columns)"),
         ("no rows", "holds no rows"),

@@ -863,6 +863,15 @@ def test_only_the_first_frame_is_read_and_that_is_reported(mine: Path, capsys: C
     assert "of 1 image with several frames the first is read (red/moving.webp)" in capsys.readouterr().err
 
 
+def test_avif_images_in_the_folder_of_a_class_are_read(mine: Path) -> None:
+    real.classed(mine, range(12))
+    before = read("cifar10", mine).sizes
+    for index in range(20):
+        real.scene(600 + index).save(mine / "red" / f"phone{index}.avif")
+    after = read("cifar10", mine).sizes
+    assert sum(after.values()) == sum(before.values()) + 20
+
+
 def test_one_image_in_two_classes_is_reported(mine: Path, capsys: Captured) -> None:
     real.classed(mine, range(12))
     shutil.copyfile(mine / "red" / "03.png", mine / "blue" / "copy.png")

@@ -63,13 +63,18 @@ def sha256(path: Path) -> str:
 def read_text(path: Path, max_bytes: int = MAX_FILE_BYTES) -> str:
     """A plain file's text without a byte-order mark.
 
-    Raises ValueError, naming the file and the place, where it is not UTF-8; else as above.
+    Raises ValueError, naming the file and the line, where it is not UTF-8; else as above.
     """
-    value = read_bytes(path, max_bytes)
+    return decode_text(read_bytes(path, max_bytes), path)
+
+
+def decode_text(content: bytes, path: Path) -> str:
+    """Bytes as UTF-8 text without a byte-order mark. Raises ValueError, with file and line, where they are not."""
     try:
-        return value.decode().removeprefix("\ufeff")
+        return content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: byte {error.start}") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path} is not UTF-8: byte {error.start}, in line {line}") from None
 
 
 def parse_json(text: str) -> Any:

@@ -119,7 +119,9 @@ def _check_size(name: str, width: int, height: int) -> None:
         raise ValueError(f"{name} is empty: {width}×{height} pixels")
 
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".jfif", ".tif", ".tiff")  # the commonest first
+IMAGE_SUFFIXES = (  # the commonest first
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".jfif", ".tif", ".tiff", ".avif"),
+)
 DECODING_THREADS = 2  # decoding holds Python's lock in part: more bring nothing
 
 

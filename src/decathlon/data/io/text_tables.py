@@ -56,11 +56,11 @@ def read_table(path: Path, columns: Sequence[str], flags: Sequence[str] = ()) ->
 
 
 def decode_text(content: bytes, path: Path) -> str:
-    """Bytes as UTF-8 text without a byte-order mark. Raises ValueError, with file and place, where they are not."""
+    """As `files.decode_text`; the error says how to save the file."""
     try:
-        return content.decode().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: byte {error.start}; save it as UTF-8 (in Excel: CSV UTF-8)") from None
+        return files.decode_text(content, path)
+    except ValueError as error:
+        raise ValueError(f"{error}; save it as UTF-8 (in Excel: CSV UTF-8)") from None
 
 
 def _find_columns(names: Sequence[str], columns: Sequence[str]) -> list[int] | None:
