@@ -283,15 +283,20 @@ def test_all_goes_on_after_a_failure(decathlon: Command, monkeypatch: pytest.Mon
     assert Path("everything/index.html").read_text().count("broken on purpose") == len(task_ids())
 
 
-def test_predict_takes_the_latest_run(decathlon: Command, tmp_path: Path) -> None:
+def test_the_latest_run_is_taken(decathlon: Command, tmp_path: Path) -> None:
     from inputs import digit
 
+    assert "there is no finished run in runs: train one" in decathlon("evaluate", "latest").err
     for seed in ("0", "1"):
         assert decathlon("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--seed", seed).status == 0
     answer = decathlon("predict", "mnist-mlp", digit(tmp_path), "--run", "latest")
     assert answer.status == 0, answer.err
     assert "seed1" in answer.err
     assert "looks inverted" in answer.out
+    measured = json.loads(decathlon("evaluate", "latest", "--json").out)
+    assert measured["seed"] == 1
+    assert measured["value"] == json.loads(next(Path("runs").glob("*/*seed1/summary.json")).read_text())["value"]
+    assert "seed1" in decathlon("report", "latest").out
 
 
 def test_data_lists_what_is_found(decathlon: Command) -> None:

@@ -147,9 +147,10 @@ def evaluate_command(args: list[str]) -> int:
     if not options.run:
         raise UsageError("decathlon evaluate needs a run folder, runs/TASK/…, or a task")
     from decathlon.runs import bundled
+    from decathlon.runs.load import latest_run
     from decathlon.training.runner import evaluate
 
-    folder = bundled.folder(options.run) or Path(options.run)
+    folder = bundled.folder(options.run) or (latest_run() if options.run == "latest" else Path(options.run))
     if not folder.is_dir():
         if options.run in task_ids():
             raise FileNotFoundError(f"no weights of {options.run} ship; name a run folder: runs/{options.run}/…")
@@ -350,9 +351,11 @@ def report_command(args: list[str]) -> int:
         raise UsageError("decathlon report needs a run folder: runs/TASK/…")
     from decathlon.reporting import html
     from decathlon.runs import validate
+    from decathlon.runs.load import latest_run
 
-    with html.naming_damaged_run(Path(options.run)):
-        path = html.write(Path(options.run), validate.summary(Path(options.run, "summary.json")).to_dict())
+    folder = latest_run() if options.run == "latest" else Path(options.run)
+    with html.naming_damaged_run(folder):
+        path = html.write(folder, validate.summary(folder / "summary.json").to_dict())
     print_output({"report": str(path)}, options.json, lambda: print_text(path))
     if options.open:
         import webbrowser

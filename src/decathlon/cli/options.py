@@ -33,7 +33,7 @@ class Evaluate(Common):
     """Evaluate a finished run, or the weights that ship, on the test split."""
 
     run: Positional[Annotated[str, arg(metavar="RUN")]] = ""
-    """a finished run folder, or a task, for the weights that ship"""
+    """a finished run folder, latest for the newest under runs/, or a task, for the weights that ship"""
     data_dir: str | None = None
     """folder of the official data; default: as in training"""
 
@@ -120,7 +120,7 @@ class Report(Common):
     """Write a run's HTML report again."""
 
     run: Positional[Annotated[str, arg(metavar="RUN")]] = ""
-    """a finished run folder"""
+    """a finished run folder, or latest for the newest under runs/"""
     open: bool = False
     """open the report in the browser"""
 

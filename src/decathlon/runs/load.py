@@ -152,10 +152,19 @@ def find_run(task_id: str, run_folder: str | None) -> Path:
         if (run_task := read_json(Path(run_folder) / "config.json").get("task")) != task_id:
             raise UsageError(f"{run_folder} is a run of {run_task}, not of {task_id}")
         return Path(run_folder)
-    finished = list(Path("runs", task_id).glob("*/summary.json"))
-    if not finished:
-        raise FileNotFoundError(
-            f"there is no finished run in runs/{task_id}: train one (decathlon train {task_id} --data sample takes "
-            "seconds), or name a run folder with --run"
-        )
-    return max(finished, key=lambda path: path.stat().st_mtime).parent
+    return latest_run(task_id)
+
+
+def latest_run(task_id: str = "*") -> Path:
+    """The newest finished run under runs/, of a task or of any.
+
+    Raises:
+        FileNotFoundError: There is none; the message says how to train one.
+    """
+    if finished := list(Path("runs").glob(f"{task_id}/*/summary.json")):
+        return max(finished, key=lambda path: path.stat().st_mtime).parent
+    named = "mnist-mlp" if task_id == "*" else task_id
+    raise FileNotFoundError(
+        f"there is no finished run in runs{'' if task_id == '*' else f'/{task_id}'}: train one (decathlon train {named} "
+        "--data sample takes seconds), or name a run folder"
+    )
