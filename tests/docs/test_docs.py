@@ -150,8 +150,9 @@ def test_the_russian_readme_says_the_same() -> None:
     assert tables(english) == tables(russian)
     assert tables(english)
     assert code(english) == code(russian)
-    targets = [set(re.findall(r"\]\(([^)]+)\)", page.read_text())) for page in (english, russian)]
-    assert targets[0] ^ targets[1] == {"README.md", "README.ru.md"}
+    targets = [re.findall(r"\]\(([^)]+)\)", page.read_text()) for page in (english, russian)]
+    as_english = {target.replace("docs/ru/", "docs/") for target in targets[1]}  # where a translation exists
+    assert {target.replace("docs/ru/", "docs/") for target in targets[0]} ^ as_english == {"README.md", "README.ru.md"}
     for mark in (r"^#+ ", r"^- ", r"^\d\. ", r"\n\n"):
         counts = [len(re.findall(mark, page.read_text(), re.MULTILINE)) for page in (english, russian)]
         assert counts[0] == counts[1], (mark, counts)

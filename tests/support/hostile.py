@@ -27,7 +27,7 @@ from safetensors.torch import save as to_safetensors
 from transformers import RobertaConfig, RobertaModel
 
 from decathlon.data import cifar10, embeddings, imdb, pets, pretrained, voc
-from decathlon.data.io import decoded_images, idx, image_folder, voc_coco
+from decathlon.data.io import decoded_images, idx, image_folder, own_boxes, voc_coco
 from decathlon.data.read_options import ReadOptions
 from decathlon.data.transforms import tokens, words
 from decathlon.reporting import html
@@ -397,6 +397,17 @@ def read_voc(folder: Path) -> Any:
     return voc.read_voc(voc.list_files(folder, ()), ())
 
 
+YOLO_CONFIG = "path: .\ntrain: images/train\nnames:\n  0: cat\n  1: 'small dog'\n"
+YOLO_LABELS = "0 0.5 0.5 0.2 0.4\n1 0.1 0.1 0.3 0.1 0.3 0.6\n"
+
+
+def yolo_files() -> dict[str, bytes]:
+    """A tree as YOLO's tools write it."""
+    names = [f"{side}/{number}" for side in ("train", "val") for number in range(3)]
+    labels = {f"labels/{name}.txt": YOLO_LABELS.encode() for name in names}
+    return {f"images/{name}.png": spoiled.image() for name in names} | labels | {"data.yaml": YOLO_CONFIG.encode()}
+
+
 @functools.cache
 def folders() -> dict[str, Folder]:
     """All of them."""
@@ -456,5 +467,11 @@ def folders() -> dict[str, Folder]:
             },
             read_voc,
             lambda parsed: len(parsed[1]) > 0 and all(map(good_boxes, parsed[0]["train"])),
+        ),
+        "yolo": Folder(
+            yolo_files,
+            {"data.yaml": spoiled.text_of(YOLO_CONFIG), "labels/train/0.txt": spoiled.text_of(YOLO_LABELS)},
+            lambda f: own_boxes.find_boxes(f).read(),
+            lambda parsed: all(set(a.names) <= set(parsed[1]) and good_boxes(a) for a in parsed[0]["train"]),
         ),
     }
