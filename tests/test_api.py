@@ -134,8 +134,13 @@ def test_what_is_no_image(value: object) -> None:
 
 
 def test_a_single_input_needs_a_list() -> None:
-    with pytest.raises(TypeError, match="list"):
-        decathlon.load("mnist-mlp").predict("one.png")
+    model, digit = decathlon.load("mnist-mlp"), digit_one()
+    pixels = torch.from_numpy(digit)
+    for single in ("one.png", digit, digit[..., None], pixels, pixels[None], Image.fromarray(digit)):
+        with pytest.raises(TypeError, match="list"):
+            model.predict(single)
+    for several in (digit[None].repeat(2, 0), pixels[None, None].repeat(2, 1, 1, 1), [digit, digit]):
+        assert [prediction.label for prediction in model.predict(several)] == ["1", "1"]
 
 
 def test_train_load_evaluate(tmp_path: Path) -> None:
@@ -167,11 +172,37 @@ def test_train_load_evaluate(tmp_path: Path) -> None:
         ({"task": "mnist-mlp", "optimizer": {"lrr": 0.1}}, "lr"),
         ({"task": "mnist-mlp", "epochs": "many"}, "epochs"),
         ({"task": "mnist-mlp", "epochs": 0}, "epochs"),
+        ({"task": "mnist-mlp", "strategy": "DDP"}, "strategy"),
+        ({"task": "mnist-mlp", "until_bar": 1}, "until_bar"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         decathlon.train(data="sample", **arguments)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_is_taken_is_refused_before_the_data_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr("decathlon.tasks.mnist_mlp.load", lambda *given: pytest.fail("the data were read"))
+    with pytest.raises(UsageError, match="holds a run already"):
+        decathlon.train("mnist-mlp", data="sample", out=tmp_path)
+
+
+def test_infinite_constants_of_an_own_network(tmp_path: Path) -> None:
+    """The EMA must not average them, and loading must not take them for damage."""
+    file = tmp_path / "net.py"
+    file.write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Net(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10))\n"
+        '        self.register_buffer("mask", torch.full((10,), float("-inf")))\n\n'
+        "    def forward(self, images):\n        return torch.maximum(super().forward(images), self.mask)\n\n\n"
+        "def net():\n    return Net()\n"
+    )
+    run = decathlon.train("mnist-mlp", data="sample", epochs=3, model=f"{file}:net", out=tmp_path / "run")
+    assert run.value > 0.6
+    assert decathlon.load(run).evaluate()["accuracy"] == pytest.approx(run.value)
 
 
 def test_what_cannot_be_loaded(tmp_path: Path) -> None:

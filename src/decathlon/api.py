@@ -156,6 +156,8 @@ def train(
         ValueError: The data or your network are invalid; the message says why.
         FileNotFoundError, ConnectionError: The data are missing and could not be downloaded.
         FloatingPointError: The loss became NaN or infinite.
+        RuntimeError: The training was interrupted or a process of several failed (the last checkpoint stays); or an
+            extra is not installed.
     """
     from decathlon.training.runner import RunOptions
 
@@ -273,7 +275,7 @@ class Model:
         """As `predict`, but for an input that cannot be read, the list holds its error instead of a prediction."""
         import torch
 
-        if isinstance(inputs, (str, Path)):
+        if is_one_input(inputs):
             raise TypeError("predict takes a list of inputs: put the one input into a list")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
@@ -315,6 +317,14 @@ class Model:
             raise ValueError(f"{self.source} is an ONNX file: {method} takes a run")
 
 
+def is_one_input(inputs: Any) -> bool:
+    """Whether this is no sequence of inputs: a path, a text, an image, or an array or tensor of one image."""
+    shape = tuple(getattr(inputs, "shape", ()))
+    channels = shape[-1:] if type(inputs).__module__ == "numpy" else shape[:1]  # (H, W, C); a tensor has (C, H, W)
+    is_image = len(shape) == 2 or (len(shape) == 3 and channels[0] in (1, 3, 4))
+    return isinstance(inputs, (str, Path)) or hasattr(inputs, "getbands") or is_image
+
+
 def find_device(name: str) -> str:
     """The device of this name, with `auto` a GPU where there is one. Raises UsageError where there is none such."""
     import torch
@@ -336,7 +346,7 @@ def load(source: str | Path | Run, task: str | None = None) -> Model:
         task: The task that an ONNX file or a folder must be of; default: any.
 
     Raises:
-        UsageError: `source` is none of these, or of another task.
+        UsageError: `source` is none of these, or of another task, or a pre-training.
         FileNotFoundError: The package has no weights of this task, or the run has not finished.
         ValueError: The files are damaged.
     """
@@ -362,6 +372,8 @@ def load(source: str | Path | Run, task: str | None = None) -> Model:
     loaded = load_run(folder)
     if task not in (None, loaded.task.SPEC.id):
         raise UsageError(f"{folder} is a run of {loaded.task.SPEC.id}, not of {task}")
+    if loaded.task.SPEC.id in PRETRAINING:
+        raise UsageError(f"{folder} is a pre-training: train imdb-roberta with its encoder, {folder / 'encoder'}")
     return Model(loaded.task.SPEC.id, loaded.model, loaded.recipe, loaded.info, folder)
 
 

@@ -353,6 +353,13 @@ def test_standard_input_is_read_once(decathlon: Command, monkeypatch: pytest.Mon
     assert done.err.endswith("there is no file missing.txt\n")
 
 
+def test_every_input_that_cannot_be_read_is_named(decathlon: Command) -> None:
+    done = decathlon("predict", "mnist-mlp", "one.png", "two.png")
+    assert (done.status, done.out) == (1, "")
+    assert "one.png" in done.err
+    assert "two.png" in done.err
+
+
 @pytest.mark.parametrize("task_id", ["imdb-textcnn", "imdb-roberta"])
 def test_a_mistyped_file_name_is_no_review(task_id: str, decathlon: Command) -> None:
     done = decathlon("predict", task_id, "reveiws.txt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -240,6 +241,35 @@ def test_predict_reads_the_texts_of_a_table_and_no_folder(tmp_path: Path) -> Non
     assert text_tables.read_reviews(str(lines)) == ["good", "bad"]
     with pytest.raises(ValueError, match="is a folder: name its files"):
         text_tables.read_reviews(str(tmp_path))
+
+
+def test_predict_says_which_rows_of_a_table_are_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "new.csv"
+    table.write_text('text,label\ngood,1\n" ",2\nbad,3\n')
+    assert text_tables.read_reviews(str(table)) == ["good", "bad"]
+    assert "1 of 3 rows have no text and are left out (lines 3)" in capsys.readouterr().err
+
+
+def test_what_is_no_plain_file_is_no_review() -> None:
+    with pytest.raises(ValueError, match="/dev/null is no plain file; - reads standard input"):
+        text_tables.read_reviews("/dev/null")
+    for name in ("missing.jsonl", "missing.tab", "missing.json"):
+        with pytest.raises(FileNotFoundError, match="there is no file missing"):
+            text_tables.read_reviews(name)
+
+
+def test_where_a_text_ends_is_part_of_the_key(tmp_path: Path) -> None:
+    for name, texts in (("a", ["one two", "three"]), ("b", ["one", " twothree"])):
+        for kind in ("good", "bad"):
+            (tmp_path / name / kind).mkdir(parents=True)
+            for number, text in enumerate(texts):
+                (tmp_path / name / kind / f"{number}.txt").write_text(text)
+    digests = []
+    for name in ("a", "b"):
+        digest = hashlib.sha256()
+        imdb._read_folder(tmp_path / name / "good", digest, own=True)
+        digests.append(digest.hexdigest())
+    assert digests[0] != digests[1]
 
 
 def test_a_table_without_a_header_shows_the_start_of_its_first_line(tmp_path: Path) -> None:

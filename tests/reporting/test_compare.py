@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ from conftest import Command
 
 from decathlon.cli.flags import split_flags
 from decathlon.errors import UsageError
+from decathlon.reporting import compare as compare_module
 from decathlon.reporting.compare import best_until, distinct_names, findings, group_runs, train_side
 
 
@@ -134,6 +140,44 @@ def test_a_task_is_trained_on_the_data_of_the_run_beside_it(decathlon: Command) 
     done = decathlon("compare", "./run", "mnist-cnn", "--epochs", "1", "--json")
     assert done.status == 0, done.err
     assert json.loads(done.out)["data"] == "mnist-sample"
+
+
+def test_a_task_takes_the_data_folder_of_the_run_beside_it(
+    decathlon: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert decathlon("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--out", "run").status == 0
+    values = json.loads(Path("run/config.json").read_text())
+    values["options"]["data_dir"] = str(tmp_path / "big")
+    Path("run/config.json").write_text(json.dumps(values))
+    seen = []
+    monkeypatch.setattr(compare_module, "train_side", lambda *given: seen.append(given) or Path("run"))
+    compare_module.compare(("run", "mnist-mlp"), [], tmp_path / "both", None)
+    assert seen[1][1] == ["--data", "sample"]
+    assert seen[1][3] == str(tmp_path / "big")
+
+
+@pytest.mark.parametrize("flag", ["--dry-run", "--resume=x"])
+def test_options_that_give_no_run_are_refused(flag: str, decathlon: Command) -> None:
+    done = decathlon("compare", "mnist-mlp", "mnist-cnn", "--data", "sample", flag)
+    assert done.status == 2
+    assert f"takes no {flag.partition('=')[0]}" in done.err
+
+
+def test_an_interrupted_comparison_waits_for_its_checkpoint(tmp_path: Path) -> None:
+    """Ctrl-C goes to the whole group of processes, as a terminal sends it; SIGTERM to `compare` alone."""
+    command = [sys.executable, "-m", "decathlon", "compare", "mnist-mlp", "mnist-cnn", "--data", "sample"]
+    for number, kill in ((signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)):
+        out = tmp_path / number.name
+        arguments = [*command, "--epochs", "400", "--out", str(out)]
+        process = subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.PIPE, text=True)
+        while not (out / "mnist-mlp-1" / "checkpoint").exists() and process.poll() is None:
+            time.sleep(0.05)
+        kill(process.pid, number)
+        error = process.communicate(timeout=60)[1]
+        assert process.returncode == 1, error
+        assert "interrupted at step" in error
+        with pytest.raises(ProcessLookupError):  # no training is left over
+            os.killpg(process.pid, 0)
 
 
 def test_flags_are_split() -> None:

@@ -127,6 +127,14 @@ def test_average_of_a_shared_weight_moves_once_a_step() -> None:
     assert torch.allclose(average[1].weight, torch.full((3, 3), 0.1))
 
 
+def test_average_keeps_infinite_constants() -> None:
+    network = nn.Linear(3, 3)
+    network.register_buffer("mask", torch.full((3, 3), float("-inf")).triu(1))
+    average = copy.deepcopy(network)
+    update_ema(average, network, 0.9, 1000)
+    assert torch.equal(average.mask, network.mask)
+
+
 def test_average_follows_weights_and_statistics() -> None:
     network = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     average = copy.deepcopy(network)

@@ -188,10 +188,11 @@ def predict_command(args: list[str]) -> int:
                 errors.append(prediction)
             else:
                 rows.append(prediction.to_dict() | save_files(prediction, options.save))
-    if not rows:
+    if not rows and len(errors) == 1:
         raise errors[0]
-    say(description)
-    print_output(rows, options.json, lambda: print_predictions(rows))
+    if rows:
+        say(description)
+        print_output(rows, options.json, lambda: print_predictions(rows))
     for error in errors:
         print(f"decathlon: {format_error(error)}", file=sys.stderr)
     return 1 if errors else 0

@@ -5,7 +5,6 @@ The small encoder that ships with the package is `roberta-mini`; any other is a 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -129,7 +128,7 @@ def find_encoder(name: str, download: bool = True) -> Path:
 
 def encoder_digest(folder: Path) -> str:
     """SHA-256 of an encoder's files."""
-    return hashlib.sha256(b"".join(files.read_bytes(folder / file) for file in ENCODER_FILES)).hexdigest()
+    return files.sha256(*(folder / file for file in ENCODER_FILES))
 
 
 def read_folder(folder: Path, name: str) -> tuple[Any, Tokenizer]:

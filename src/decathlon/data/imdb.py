@@ -215,7 +215,7 @@ def _read_folder(folder: Path, digest: hashlib._Hash, own: bool) -> tuple[list[s
         except ValueError as error:
             errors.append(error)
             continue
-        digest.update(content)
+        digest.update((f"{len(content)} ".encode() if own else b"") + content)  # where one ends counts, too
         if own and not text:
             empty.append(path.name)
             continue

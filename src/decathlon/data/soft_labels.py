@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from decathlon.data.base import WEIGHTS
 from decathlon.data.imdb import Texts
 from decathlon.data.io import cache
 from decathlon.data.transforms.words import split as split_words
@@ -32,6 +33,12 @@ MIN_TEXTS = 2  # an n-gram of fewer training texts is ignored
 SMOOTHING = 1.0  # added to each count of the naive-Bayes ratios
 C_NGRAMS = 0.3  # inverse strengths of regularisation of the two logistic regressions; chosen on validation
 C_EMBEDDINGS = 0.1
+
+
+def absolute_name(name: str) -> str:
+    """The name of a teacher; of a folder, its absolute path, since a run may be resumed from elsewhere."""
+    ships = name == NGRAMS or (WEIGHTS / name).is_dir()
+    return str(Path(name).resolve()) if not ships and Path(name).is_dir() else name
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -57,10 +58,15 @@ def compare(names: tuple[str, ...], flags: list[str], out: Path, data_dir: str |
         raise UsageError(f"decathlon compare: {unknown[0]!r} is neither a task nor a run folder")
     if flags and not any(name in task_ids() for name in names):
         raise UsageError(f"decathlon compare: {flags[0]} is for training, but all are finished runs")
+    given = {flag.partition("=")[0].replace("_", "-") for flag in flags}
+    if unfit := given & {"--dry-run", "--resume"}:
+        raise UsageError(f"decathlon compare takes no {min(unfit)}: it needs whole runs, and resumes its own")
     finished = [Path(name) for name in names if name not in task_ids()]
-    if finished and not any(flag.partition("=")[0] == "--data" for flag in flags):
-        flags = [*flags, "--data", str(validate.config(finished[0]).options.data)]  # train on the same data
-    folders = [train_side(name, flags, out / f"{name}-{number}", data_dir) for number, name in enumerate(names, 1)]
+    train_dir = data_dir
+    if finished and "--data" not in given:  # train on the same data
+        options = validate.config(finished[0]).options
+        flags, train_dir = [*flags, "--data", str(options.data)], data_dir or options.data_dir
+    folders = [train_side(name, flags, out / f"{name}-{number}", train_dir) for number, name in enumerate(names, 1)]
     runs = [(folder, validate.summary(folder / "summary.json", REQUIRED).to_dict()) for folder in folders]
     sides = group_runs(runs)
     detailed = [side[0][0] for side in sides]  # the first run of each side
@@ -144,11 +150,24 @@ def train_side(name: str, flags: list[str], folder: Path, data_dir: str | None) 
     arguments = ["--resume", str(folder)] if began else [*flags, "--out", str(folder)]
     arguments += ["--data-dir", data_dir] if data_dir else []
     command = [sys.executable, "-m", "decathlon", "train", name, *arguments]
-    status = subprocess.run(command, check=False, stdout=2).returncode  # its result goes to stderr, ours to stdout
-    if status:
+    if status := run_to_end(command):
         hint = "; the same command resumes it from its last checkpoint" if (folder / "config.json").exists() else ""
         raise (UsageError if status == 2 else RuntimeError)(f"the training of {name} failed{hint}")
     return folder
+
+
+def run_to_end(command: list[str]) -> int:
+    """Run a training and return its exit status; after Ctrl-C or SIGTERM it has the time to save a checkpoint."""
+    process = subprocess.Popen(command, stdout=2)  # its result goes to stderr, ours to stdout
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # the terminal sent it to the training, too
+        process.wait()
+        raise
+    finally:
+        process.kill()  # where Ctrl-C came twice; one that has ended does not mind
+        signal.signal(signal.SIGTERM, before)
 
 
 def describe_run(folder: Path, loaded: Loaded, summaries: list[dict[str, Any]], data_dir: str | None) -> dict[str, Any]:

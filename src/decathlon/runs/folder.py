@@ -44,23 +44,28 @@ def new_folder(task_id: str, seed: int, out: str | None) -> Path:
         OSError: It cannot be made or written to.
     """
     folder = Path(out) if out else Path("runs", task_id, f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}")
-    if (folder / "config.json").exists():
-        raise UsageError(
-            f"{folder} holds a run already; choose another --out, or continue it: --resume {quote(str(folder))}"
-        )
+    check_free(folder)
     name, number = folder.name, 1
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=bool(out))
             break
         except FileExistsError:
-            if out:
-                raise FileExistsError(f"{folder} is a file, not a folder") from None
             number += 1
             folder = folder.with_name(f"{name}-{number}")
     with atomic.naming_errors(folder), atomic.temporary_path(folder / "probe") as part:
         part.write_bytes(bytes(1 << 16))  # detects an unwritable or full disk before any work
     return folder
+
+
+def check_free(folder: Path) -> None:
+    """Raise UsageError where `folder` holds a run already, FileExistsError where it is a file."""
+    if (folder / "config.json").exists():
+        raise UsageError(
+            f"{folder} holds a run already; choose another --out, or continue it: --resume {quote(str(folder))}"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file, not a folder")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -88,7 +88,9 @@ def build_network(build: Callable[[], nn.Module], weights: dict[str, Tensor], fo
     except Exception as error:  # each network fails in its own way for impossible sizes
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{folder / 'config.json'} describes no network that can be built: {reason}") from None
-    if bad := next((name for name, tensor in weights.items() if not bool(tensor.isfinite().all())), None):
+    # A buffer of a user's network may hold infinities.
+    checked = weights if is_ours else dict(model.named_parameters(remove_duplicate=False))
+    if bad := next((n for n, t in weights.items() if n in checked and not bool(t.isfinite().all())), None):
         raise ValueError(f"{path} is damaged: {bad} has values that are NaN or infinite")
     try:
         model.load_state_dict(weights)
@@ -163,8 +165,8 @@ def latest_run(task_id: str = "*") -> Path:
     """
     if finished := list(Path("runs").glob(f"{task_id}/*/summary.json")):
         return max(finished, key=lambda path: path.stat().st_mtime).parent
-    named = "mnist-mlp" if task_id == "*" else task_id
+    folder, named = ("runs", "mnist-mlp") if task_id == "*" else (f"runs/{task_id}", task_id)
     raise FileNotFoundError(
-        f"there is no finished run in runs{'' if task_id == '*' else f'/{task_id}'}: train one (decathlon train {named} "
-        "--data sample takes seconds), or name a run folder"
+        f"there is no finished run in {folder}: train one (decathlon train {named} --data sample takes seconds), "
+        "or name a run folder"
     )

@@ -11,13 +11,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from decathlon.data.base import DataInfo
 from decathlon.data.io import files
+from decathlon.errors import UsageError
 from decathlon.runs.folder import read_json
-from decathlon.runs.records import RunConfig, Summary
+from decathlon.runs.records import RunConfig, RunOptions, Summary
 
 T = TypeVar("T")
 
 CONFIG = TypeAdapter(RunConfig)
 DATA_INFO = TypeAdapter(DataInfo)
+OPTIONS = TypeAdapter(RunOptions)
 SUMMARY = TypeAdapter(Summary)
 REQUIRED_OPTIONS = ("data", "data_dir", "model")
 REQUIRED_IN_SUMMARY = tuple(
@@ -39,6 +41,16 @@ def config(folder: Path) -> RunConfig:
         raise ValueError(f"{path} is damaged: 'options.{missing[0]}': Field required")
     data_info(values["info"], path)
     return parsed
+
+
+def options(given: RunOptions) -> None:
+    """Raise UsageError for an option of another type, or none of its choices, as from Python: strategy="DDP"."""
+    try:
+        values = json.dumps(asdict(given), default=lambda value: {})  # an object is of no option's type
+        OPTIONS.validate_json(values, strict=True)
+    except ValidationError as error:
+        details = error.errors(include_input=False, include_url=False)[0]
+        raise UsageError(f"{details['loc'][0]}: {details['msg']}") from None
 
 
 def data_info(values: dict[str, Any], path: Path) -> DataInfo:

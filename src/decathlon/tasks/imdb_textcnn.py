@@ -79,6 +79,7 @@ class Recipe(BaseRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "unlabelled", self.unlabelled and str(Path(self.unlabelled).resolve()))
+        object.__setattr__(self, "teachers", tuple(soft_labels.absolute_name(name) for name in self.teachers))
         require("--dropout", self.dropout < 1, "below 1")
         require("--word-dropout", self.word_dropout < 1, "below 1")
 

@@ -156,7 +156,9 @@ def spawn_workers(processes: int, work: Callable[..., dict[str, Any]], *args: An
         What it returned in the process of rank 0.
 
     Raises:
-        WorkerFailed, Interrupted, UsageError: The error of the first worker to fail.
+        UsageError, Interrupted, FileNotFoundError, ConnectionError, ValueError, FloatingPointError: That of the first
+            worker to fail.
+        WorkerFailed: It failed otherwise.
     """
     with tempfile.TemporaryDirectory(prefix="decathlon-") as exchange:
         port = _free_port()
@@ -209,10 +211,12 @@ def _worker_error(error: Exception, exchange: str, processes: int, signalled: bo
     path, worker = Path(exchange, f"{index}.json"), f"process {index} of {processes}"
     if path.exists():
         values = json.loads(path.read_text())
-        same_type = {kind.__name__: kind for kind in (UsageError, Interrupted)}.get(values["type"])
-        if same_type:
-            return same_type(values["message"])
-        return WorkerFailed(f"{worker} failed: {values['type']}: {values['message']}")
+        as_is = {kind.__name__: kind for kind in (UsageError, Interrupted)}
+        if values["type"] in as_is:
+            return as_is[values["type"]](values["message"])
+        documented = (FileNotFoundError, ConnectionError, ValueError, FloatingPointError)  # as with a single process
+        kind = {kind.__name__: kind for kind in documented}.get(values["type"], WorkerFailed)
+        return kind(f"{worker} failed: {values['type']}: {values['message']}")
     if signalled:
         return Interrupted("interrupted before or after the training; its last checkpoint, if it has one, stays")
     if isinstance(error, ProcessExitedException) and error.signal_name:

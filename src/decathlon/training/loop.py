@@ -76,8 +76,9 @@ def fit(
                 add_losses(training.sums, losses, state.step)
                 clock.skip_compilation()
                 progress.update(state, training.sums)
-                save_if_due(training)
-                stop_if_interrupted(training, interrupt)
+                if state.batch < steps:  # the end of the epoch saves, and stops, too: one checkpoint for each step
+                    save_if_due(training)
+                    stop_if_interrupted(training, interrupt)
             clock.stop()
             check_finite(training.sums, state, folder)
             train_metrics = mean_over_processes(training.sums, state.batch, fabric)

@@ -117,14 +117,18 @@ def set_lr(optimizers: list[torch.optim.Optimizer], options: Optimizer, progress
 
 @torch.no_grad()
 def update_ema(ema_model: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Update the EMA of the weights and of batch norm's statistics, with a smaller decay in the first steps."""
+    """Update the EMA of the weights and of batch norm's statistics, with a smaller decay in the first steps.
+
+    Other buffers are copied: counters of batches, and constants, whose average would be NaN where they are infinite.
+    """
     decay = min(decay, (1 + step) / (10 + step))
-    values = [m.state_dict(keep_vars=True).values() for m in (ema_model, model)]
-    # A shared weight has several names, and is updated once.
-    pairs = {id(mean): (mean, value) for mean, value in zip(*values, strict=True)}.values()
-    floats = [pair for pair in pairs if pair[0].is_floating_point()]
-    counts = [pair for pair in pairs if not pair[0].is_floating_point()]  # batch norm's counters of batches
+    averaged, copied = dict[int, tuple[Tensor, Tensor]](), dict[int, tuple[Tensor, Tensor]]()  # a shared weight once
+    current = model.state_dict(keep_vars=True)
+    for name, mean in ema_model.state_dict(keep_vars=True).items():
+        is_averaged = isinstance(mean, nn.Parameter) or name.endswith(("running_mean", "running_var"))
+        (averaged if is_averaged else copied)[id(mean)] = mean, current[name]
     # All tensors of a kind at once: a kernel launch for each would cost a GPU as much time as a small network's step.
-    get_ema_multi_avg_fn(decay)([mean for mean, _ in floats], [value for _, value in floats], step)
-    if counts:
-        torch._foreach_copy_([mean for mean, _ in counts], [value for _, value in counts])
+    pairs = averaged.values()
+    get_ema_multi_avg_fn(decay)([mean for mean, _ in pairs], [value for _, value in pairs], step)
+    if pairs := copied.values():
+        torch._foreach_copy_([mean for mean, _ in pairs], [value for _, value in pairs])

@@ -60,6 +60,7 @@ def train(task_id: str, recipe: Recipe, options: RunOptions) -> Summary | Plan:
         ValueError: The data or the user's network are invalid; the message says why.
         FloatingPointError, Interrupted, OSError: The training failed; its last checkpoint stays.
     """
+    validate.options(options)
     task, resuming, options = get_task(task_id), bool(options.resume), expand_home(options)
     folder, network_file, given_options = None, options.model, options
     if resuming:
@@ -68,6 +69,8 @@ def train(task_id: str, recipe: Recipe, options: RunOptions) -> Summary | Plan:
             say(f"{folder} is finished already: nothing to resume")
             return dataclasses.replace(validate.summary(folder / "summary.json", REPORTED_FIELDS), folder=str(folder))
         network_file = f"{folder / 'model.py'}:{options.model.rpartition(':')[2]}" if options.model else None
+    elif options.out:
+        run_folder.check_free(Path(options.out))  # before the data are read, which may take an hour
     data_source = parse_source(options.data, options.data_dir, not options.dry_run)
     data_source = dataclasses.replace(data_source, for_training=not options.dry_run)
     bar = task.SPEC.bar if data_source.kind != "own" else None  # the bar is for the task's own data

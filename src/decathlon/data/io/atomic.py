@@ -45,8 +45,8 @@ def temporary_path(path: Path) -> Iterator[Path]:
     """
     host = socket.gethostname()
     for left in path.parent.glob(f"{glob.escape(f'{path.name}.{host}-')}*.part"):
-        number = left.name.removesuffix(".part").rpartition("-")[2]
-        if not (number.isdigit() and _alive(int(number))):
+        number = left.name.removeprefix(f"{path.name}.{host}-").removesuffix(".part")
+        if number.isdigit() and not _alive(int(number)):  # else of another host, whose name begins with this one's
             remove(left)
     part = path.with_name(f"{path.name}.{host}-{os.getpid()}.part")
     try:

@@ -51,12 +51,13 @@ def file_stamp(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def sha256(path: Path) -> str:
-    """Of a plain file's bytes, in hexadecimal. Raises as `check_file`."""
+def sha256(*paths: Path) -> str:
+    """Of the bytes of plain files, one after the other, in hexadecimal. Raises as `check_file`."""
     digest = hashlib.sha256()
-    with check_file(path).open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    for path in paths:
+        with check_file(path).open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
     return digest.hexdigest()
 
 

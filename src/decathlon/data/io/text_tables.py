@@ -236,7 +236,7 @@ def read_reviews(argument: str, column: str = "text") -> list[str]:
         column: Of a table, the column of its texts.
 
     Raises:
-        ValueError: There is no review in it, it is a folder, or a file is not UTF-8.
+        ValueError: There is no review in it, it is no plain file, or a file is not UTF-8.
         FileNotFoundError: One word that ends as a text file's name does, and no such file.
     """
     path = Path(argument)
@@ -244,12 +244,18 @@ def read_reviews(argument: str, column: str = "text") -> list[str]:
         reviews = _split_lines(sys.stdin.read())
     elif _exists(path) and path.is_file():
         if has_suffix(path, TABLE_SUFFIXES):
-            reviews = [row.values[0] or "" for row in read_table(path, (column,))]
+            rows = read_table(path, (column,))
+            reviews = [row.values[0] or "" for row in rows]
+            if empty := [str(row.line) for row, review in zip(rows, reviews, strict=True) if not review.strip()]:
+                count = f"{len(empty):,} of {len(rows):,}"
+                warn(f"{path}: {count} rows have no {column} and are left out (lines {some(empty)})")
         else:
             reviews = _split_lines(decode_text(files.read_bytes(path), path))
     elif argument and _exists(path) and path.is_dir():
         raise ValueError(f"{argument} is a folder: name its files")
-    elif len(argument.split()) == 1 and argument.lower().endswith((".txt", ".csv", ".tsv", ".md")):
+    elif argument and _exists(path):
+        raise ValueError(f"{argument} is no plain file; - reads standard input")
+    elif len(argument.split()) == 1 and argument.lower().endswith((".txt", ".md", *TABLE_SUFFIXES)):
         raise FileNotFoundError(f"there is no file {argument}")  # mistyped: no review is written so
     else:
         reviews = [argument]

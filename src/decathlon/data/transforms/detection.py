@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -184,13 +185,15 @@ PIPELINE = v2.Compose(
 
 
 def check_recipe(recipe: Any, max_layers: int, backbone: str) -> None:
-    """Raise UsageError where fields that both detectors' recipes have make no sense.
+    """Raise UsageError where fields that both detectors' recipes have make no sense; make the path of weights absolute.
 
     Args:
         recipe: The recipe.
         max_layers: Stages of the backbone.
         backbone: Name of the task's own backbone.
     """
+    if recipe.weights not in ("coco", "imagenet", "none") and (file := Path(recipe.weights).expanduser()).exists():
+        object.__setattr__(recipe, "weights", str(file.resolve()))  # the run may be resumed from elsewhere
     timm = recipe.backbone.startswith("timm/")
     require("--trainable-layers", recipe.trainable_layers <= max_layers, f"at most {max_layers}, all stages")
     low, high = recipe.scale_range
