@@ -126,6 +126,9 @@ def test_a_table_gives_means_over_seeds_and_differences(ablation: ModuleType) ->
         "| the baseline (2 seeds) | 82.00 |  | 75.00 |",
         "| x | 81.00 | −1.00 | 70.00 |",
     ]
+    names = ["the baseline", ablation.RECIPE, f"{ablation.RECIPE}, x"]
+    rows = [{"row": row, "epochs": 3, "value": value} for row, value in zip(names, (0.8, 0.9, 0.85), strict=True)]
+    assert ablation.table(rows, names, 3).splitlines()[-1] == f"| {ablation.RECIPE}, x | 85.00 | −5.00 |"
 
 
 @pytest.mark.parametrize("task_id", [*TASKS, "voc-faster-rcnn", "voc-retinanet"])

@@ -330,7 +330,7 @@ def test_one_bad_input_of_several_does_not_silence_the_others(decathlon: Command
     assert [line for line in done.err.splitlines() if "missing.png" in line] == [done.err.strip().splitlines()[-1]]
     alone = decathlon("predict", "mnist-mlp", "missing.png", "nothing.png")
     assert (alone.status, alone.out) == (1, "")
-    assert alone.err.count("\n") == 1  # nobody answered: nobody is named
+    assert alone.err.splitlines() == [f"decathlon: {name}.png: no such file" for name in ("missing", "nothing")]
 
 
 def test_a_bad_input_lets_no_overlay_overwrite_another(decathlon: Command) -> None:
@@ -351,13 +351,6 @@ def test_standard_input_is_read_once(decathlon: Command, monkeypatch: pytest.Mon
     assert done.status == 1
     assert [prediction["input"] for prediction in json.loads(done.out)] == ["a fine film"]
     assert done.err.endswith("there is no file missing.txt\n")
-
-
-def test_every_input_that_cannot_be_read_is_named(decathlon: Command) -> None:
-    done = decathlon("predict", "mnist-mlp", "one.png", "two.png")
-    assert (done.status, done.out) == (1, "")
-    assert "one.png" in done.err
-    assert "two.png" in done.err
 
 
 @pytest.mark.parametrize("task_id", ["imdb-textcnn", "imdb-roberta"])
