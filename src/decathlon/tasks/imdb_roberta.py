@@ -1,8 +1,8 @@
 """`imdb-roberta`: is a film review positive? A frozen RoBERTa embeds it, a small MLP classifies the embedding.
 
 Network   RoBERTa, frozen -> mean over the tokens of the last layer's output -> MLP (Liu et al. 2019, arXiv:1907.11692)
-Expected  91.80 ± 0.03 % on the test split of imdb-49992 with roberta-mini (3 seeds)
-Time      12 s of training on two cores of an AMD EPYC; before it, once, 40 min of embedding 50,000 reviews on one core
+Expected  91.80 ± 0.00 % on the test split of imdb-49992 with roberta-mini (3 seeds)
+Time      5 s of training on two cores of an AMD EPYC; before it, once, 15 min of embedding 50,000 reviews
 Command   decathlon train imdb-roberta
 More      docs/tasks/imdb-roberta.md
 """
