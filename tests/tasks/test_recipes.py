@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,15 @@ BEST_BY_FLAGS = {"epochs": 240, "ema": 0.995, "image_size": 128, "low_res_size":
 def test_the_scoreboard_names_the_recipe(fields: dict[str, Any], expected: str) -> None:
     """A summary of earlier versions names none: its flags tell."""
     assert changes({"task": "pets-unet", "data": "pets"} | fields) == expected
+
+
+def test_files_that_a_recipe_names_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("w.pth").touch()
+    Path("encoder").mkdir()
+    detector = get_task("voc-retinanet").recipe()
+    assert replace(detector, weights="w.pth").weights == str(tmp_path / "w.pth")
+    for name in ("imagenet", "none", "voc-retinanet"):
+        assert replace(detector, weights=name).weights == name
+    texts = replace(get_task("imdb-textcnn").recipe(), teachers=("ngrams", "roberta-mini", "encoder"))
+    assert texts.teachers == ("ngrams", "roberta-mini", str(tmp_path / "encoder"))

@@ -13,6 +13,7 @@ import torch
 from conftest import Command
 from safetensors.torch import load_file
 from several import PLAIN, lines, misbehaving
+from torch.multiprocessing import ProcessRaisedException
 
 from decathlon.errors import UsageError
 from decathlon.models.mlp import MLP
@@ -122,3 +123,12 @@ def test_an_error_in_all_processes_is_reported_once(decathlon: Command) -> None:
     assert answer.status == 1
     assert answer.err.count("decathlon: ") == 1
     assert answer.error.startswith("decathlon: process ")
+
+
+@pytest.mark.parametrize("kind", [FileNotFoundError, ConnectionError, ValueError, FloatingPointError, RuntimeError])
+def test_the_error_of_a_worker_has_the_documented_type(kind: type[Exception], tmp_path: Path) -> None:
+    (tmp_path / "1.json").write_text(json.dumps({"type": kind.__name__, "message": "no such data"}))
+    failed = ProcessRaisedException("", error_index=1, error_pid=7)
+    error = distributed._worker_error(failed, str(tmp_path), 2, signalled=False)
+    assert isinstance(error, kind)
+    assert str(error) == f"process 1 of 2 failed: {kind.__name__}: no such data"
