@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 
 import torch
 from lightning_fabric import Fabric
@@ -68,8 +69,8 @@ def estimate_seconds(task: Task, model: nn.Module, data: Data, recipe: Recipe, f
     return (step_seconds(0) + step_seconds(recipe.epochs - 1)) / 2 * recipe.epochs * steps
 
 
-def print_plan(plan: Plan) -> None:
-    """The plan in two lines, with warnings about few steps and architecture violations."""
+def print_plan(plan: Plan, remarks: Sequence[str]) -> None:
+    """The plan in two lines, with warnings about few steps, architecture violations, and `remarks` on the network."""
     sizes = ", ".join(f"{number:,} {name}" for name, number in plan.sizes.items())
     say(f"{plan.task} on {plan.data} ({sizes})" + (", recipe best" if plan.recipe == "best" else ""))
     devices = f"{plan.device} ({plan.processes} × {pluralize(plan.threads, 'thread')})"
@@ -88,3 +89,5 @@ def print_plan(plan: Plan) -> None:
         )
     for violation in plan.violations:
         say(f"this is not the network of {plan.task}, so its result gets a row of its own, without a bar: {violation}")
+    for remark in remarks:
+        say(f"this network may be wrong: {remark}")

@@ -91,9 +91,7 @@ def train(task_id: str, recipe: Recipe, options: RunOptions) -> Summary | Plan:
         keep_freed_memory()
     plan = make_plan(task, model, data, recipe, recipe_name(options), fabric, violations)
     if fabric.is_global_zero:
-        print_plan(plan)
-        for remark in remarks:
-            say(f"this network may be wrong: {remark}")
+        print_plan(plan, remarks)
     if options.dry_run:
         return plan
     if folder is None:
