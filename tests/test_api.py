@@ -174,6 +174,7 @@ def test_train_load_evaluate(tmp_path: Path) -> None:
         ({"task": "mnist-mlp", "epochs": 0}, "epochs"),
         ({"task": "mnist-mlp", "strategy": "DDP"}, "strategy"),
         ({"task": "mnist-mlp", "until_bar": 1}, "until_bar"),
+        ({"task": "mnist-mlp", "resume": ""}, "resume is empty"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:

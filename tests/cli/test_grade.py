@@ -384,6 +384,27 @@ def test_a_missed_bar_and_seeds(decathlon: Command) -> None:
     assert "training" in decathlon("attempts", "mnist-mlp").out
 
 
+def test_the_reference_is_a_run_of_the_task(decathlon: Command) -> None:
+    Path("net.py").write_text(CLASSIFICATION)
+    options = ("--data", "sample", "--epochs", "1")
+    assert decathlon("train", "mnist-mlp", *options, "--out", "mlp").status == 0
+    done = decathlon("grade", "net.py:good", "--task", "mnist-mlp", *options, "--reference", "mlp", "--json")
+    _, reference = json.loads(done.out)["result"]["rows"]
+    assert reference["value"] == json.loads(Path("mlp/summary.json").read_text())["value"]
+    refused = decathlon("grade", "net.py:good", "--task", "mnist-cnn", *options, "--reference", "mlp")
+    assert refused.status != 0
+    assert "mnist-mlp" in refused.err
+
+
+def test_attempts_lists_a_file_in_another_encoding(decathlon: Command) -> None:
+    code = "# -*- coding: cp1251 -*-\n# сеть\n" + CLASSIFICATION
+    Path("net.py").write_bytes(code.encode("cp1251"))
+    decathlon("grade", "net.py:good", "--task", "mnist-mlp", "--data", "sample", "--quick")
+    listed = decathlon("attempts", "mnist-mlp")
+    assert listed.status == 0, listed.err
+    assert "passed  small part" in listed.out
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [

@@ -162,6 +162,21 @@ def test_paths_may_begin_at_home(decathlon: Command, tmp_path: Path, monkeypatch
     config = json.loads((home / "run" / "config.json").read_text())
     assert config["options"]["data"] == str(home / "pets")
     assert decathlon("evaluate", str(home / "run")).status == 0
+    assert decathlon("predict", "cifar10-skip", "--run=~/run", str(home / "pets/test/cat/0.png")).status == 0
+
+
+def test_compare_and_grade_keep_everything_at_home(
+    decathlon: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of their files were in a folder named `~`."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    options = ("--data", "sample", "--epochs", "1")
+    assert decathlon("compare", "mnist-mlp", "mnist-cnn", "--out=~/two", *options).status == 0
+    assert list((tmp_path / "home/two").glob("*.html"))
+    Path("net.py").write_text(MLP)
+    decathlon("grade", "net.py:good", "--task", "mnist-mlp", "--quick", "--out=~/graded", *options)
+    assert list((tmp_path / "home/graded/mnist-mlp/attempts").iterdir())
+    assert not Path("~").exists()
 
 
 def test_file_that_imports_its_neighbour(decathlon: Command, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -40,7 +41,29 @@ def parse(options_type: type[T], args: list[str], prog: str) -> T:
             hint = f"; {word[2:].upper()} stands without a flag"
         kind = "flag" if word.startswith("-") else "argument"
         raise UsageError(f"unknown {kind} {word!r}{hint} (see decathlon {prog} --help)")
+    if empty := find_empty(options):
+        raise UsageError(f"{empty} has an empty value: leave it out, or is a variable of the shell not set?")
     return options
+
+
+def find_empty(options: Any) -> str:
+    """The first flag whose value is empty, without being so by default; "" where there is none."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value) and (empty := find_empty(value)):
+            return empty
+        if value == "" and field.default != "":
+            return f"--{field.name.replace('_', '-')}"
+    return ""
+
+
+def expand_home(args: list[str]) -> list[str]:
+    """Arguments with `~` in `--out=~/run` replaced: a shell leaves it where it follows a `=`."""
+    parts = [(word, *word.partition("=")) for word in args]
+    return [
+        f"{flag}={Path(value).expanduser()}" if flag.startswith("--") and value.startswith("~/") else word
+        for word, flag, _, value in parts
+    ]
 
 
 def describe(event: events.ParseErrorEvent) -> str:

@@ -16,7 +16,7 @@ from tyro.conf import arg
 from decathlon import __version__
 from decathlon.cli import usage
 from decathlon.cli.data import data_command
-from decathlon.cli.flags import check_task, parse, peek_option, split_flags, split_task
+from decathlon.cli.flags import check_task, expand_home, parse, peek_option, split_flags, split_task
 from decathlon.cli.grade import attempts_command, grade_command, start_command
 from decathlon.cli.inspect import inspect_command
 from decathlon.cli.options import (
@@ -56,7 +56,7 @@ def run_command(argv: list[str]) -> int:
             return 0
         if argv[0] not in COMMANDS:
             raise UsageError(f"unknown command {argv[0]!r}{nearest(argv[0], COMMANDS)}")
-        status = COMMANDS[argv[0]](argv[1:])
+        status = COMMANDS[argv[0]](expand_home(argv[1:]))
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it

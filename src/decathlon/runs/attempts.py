@@ -56,7 +56,7 @@ def list_attempts(folder: Path) -> list[dict[str, Any]]:
         _order(match): path for path in folder.glob("*/net.py") if (match := NAME.fullmatch(path.parent.name))
     }
     for _, path in sorted(files_by_order.items()):
-        lines = files.read_text(path).splitlines()
+        lines = files.read_bytes(path).decode(errors="replace").splitlines()  # Python reads other encodings, too
         result = read_json(path.parent / RESULT) if (path.parent / RESULT).exists() else {"stages": []}
         diff = list(difflib.unified_diff(before, lines, "before", "after", n=1, lineterm="")) if rows else []
         rows.append({"number": len(rows) + 1, **result, "folder": str(path.parent), "diff": diff[2:]})

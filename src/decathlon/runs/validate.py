@@ -44,7 +44,9 @@ def config(folder: Path) -> RunConfig:
 
 
 def options(given: RunOptions) -> None:
-    """Raise UsageError for an option of another type, or none of its choices, as from Python: strategy="DDP"."""
+    """Raise UsageError for an option of another type, none of its choices (strategy="DDP"), or empty (resume="")."""
+    if empty := [name for name, value in asdict(given).items() if value == ""]:
+        raise UsageError(f"{empty[0]} is empty: leave it out")
     try:
         values = json.dumps(asdict(given), default=lambda value: {})  # an object is of no option's type
         OPTIONS.validate_json(values, strict=True)
