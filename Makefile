@@ -52,6 +52,7 @@ test-wheel: dist
 	$(BIN)/python -m pytest -q tests/wheel
 
 test-real: $(READY)
+	@test -n "$$DECATHLON_DATA" || { echo "set DECATHLON_DATA to a folder with real data"; exit 1; }
 	$(BIN)/python -m pytest -q -n 2 tests/real
 
 test-soak: $(VENV)/.ready-browser

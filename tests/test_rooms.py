@@ -56,6 +56,15 @@ def imports(name: str, source: str, module_names: set[str]) -> set[str]:
     return imported - {name, ""}
 
 
+def test_files_and_functions_are_short() -> None:
+    """Task files are shorter still: tests/tasks."""
+    for name, source in modules().items():
+        assert len(source.splitlines()) <= 400, name
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+                assert node.end_lineno - node.lineno < 75, f"{name}: {node.name}"  # about 60, docstring included
+
+
 def graph() -> dict[str, set[str]]:
     """Which module imports which."""
     sources = modules()

@@ -301,7 +301,10 @@ def test_urls_that_the_page_does_not_need_get_404(demo: Demo, client: httpx.Clie
 def test_other_hosts_and_origins_are_refused(demo: Demo, client: httpx.Client, handlers: dict[str, int]) -> None:
     assert client.get(demo.url, headers={"host": "attacker.example"}).status_code == 421
     body = {"data": ["good film"], "fn_index": handlers["review"], "session_hash": "abc"}
-    answer = client.post(f"{demo.url}/gradio_api/queue/join", json=body, headers={"origin": "http://attacker.example"})
+    foreign = {"origin": "http://attacker.example"}
+    marked = foreign | {"sec-fetch-site": "cross-site"}  # as every browser marks a request of another site's page
+    assert client.post(f"{demo.url}/gradio_api/queue/join", json=body, headers=marked).status_code == 403
+    answer = client.post(f"{demo.url}/gradio_api/queue/join", json=body, headers=foreign)
     assert answer.headers.get("access-control-allow-origin") not in ("*", "http://attacker.example")
 
 

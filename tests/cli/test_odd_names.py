@@ -128,9 +128,7 @@ def test_names_are_text_in_pages(tmp_path: Path) -> None:
     summary |= {"metrics": {EVIL: 0.5}, "violations": [EVIL], "task": EVIL}
     contents["config.json"] = json.dumps(spoiled.CONFIG | {"recipe": {EVIL: EVIL}}).encode()
     contents["plots/texts.json"] = json.dumps([{"title": EVIL, "parts": [[EVIL, 1.0]]}]).encode()
-    for name, content in contents.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(content)
+    hostile.write(tmp_path, contents)
     Image.new("RGB", (2, 2)).save(tmp_path / "plots" / "<script>alert(1)<b>.png")
     page = html.write(tmp_path, summary).read_text()
     assert "<script>" not in page

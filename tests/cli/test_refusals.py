@@ -67,9 +67,7 @@ def test_a_config_cannot_ask_for_memory(size: str, tmp_path: Path) -> None:
     else:
         config["info"]["classes"] = [str(n) for n in range(200_000)]
     contents["config.json"] = json.dumps(config).encode()
-    for name, content in contents.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(content)
+    hostile.write(tmp_path, contents)
     with pytest.raises(ValueError, match="does not fit the network"):
         load.load_run(tmp_path)
 
@@ -257,9 +255,7 @@ def foreign_run(folder: Path) -> Path:
     code = "import os\nos.mkdir('owned')\nfrom decathlon.models.mlp import MLP\ndef net():\n    return MLP(784, 4, 3)\n"
     config = spoiled.CONFIG | {"options": spoiled.CONFIG["options"] | {"model": "net.py:net"}}
     contents = hostile.run_files() | {"config.json": json.dumps(config).encode(), "model.py": code.encode()}
-    for name, content in contents.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+    hostile.write(folder, contents)
     return folder
 
 
@@ -272,6 +268,7 @@ def test_a_strangers_run_does_not_run_its_code(
         ("evaluate", folder),
         ("predict", "mnist-mlp", "a.png", "--run", folder),
         ("compare", folder, folder),
+        ("export", "mnist-mlp", "--run", folder),
     ):
         answer = decathlon(*command)
         assert answer.status == 1

@@ -60,3 +60,20 @@ def try_folder(name: str, folder: Path, examples: int) -> int:
 @pytest.mark.parametrize("name", list(hostile.folders()))
 def test_any_folder_is_read_or_refused(name: str, tmp_path: Path) -> None:
     assert try_folder(name, tmp_path, EXAMPLES) >= EXAMPLES
+
+
+@pytest.mark.parametrize("name", list(hostile.readers()))
+def test_the_file_as_it_should_be_is_read(name: str, tmp_path: Path) -> None:
+    """A reader that refuses everything would pass the properties."""
+    reader = hostile.readers()[name]
+    (tmp_path / "photo.png").write_bytes(spoiled.image())
+    assert reader.holds(reader.valid, tmp_path)
+
+
+@pytest.mark.parametrize("name", list(hostile.folders()))
+def test_the_folder_as_it_should_be_is_read(name: str, tmp_path: Path) -> None:
+    place = hostile.folders()[name]
+    hostile.write(tmp_path, place.files())
+    read = place.read(tmp_path)
+    assert read is not None  # of a checkpoint that is not taken
+    assert place.well_formed(read)

@@ -10,13 +10,18 @@ import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, Command
 from inputs import digit, pet, scene
 
 from decathlon import tasks
+from decathlon.cli import options
+from decathlon.cli.flags import flag_names
 from decathlon.cli.main import COMMANDS
+from decathlon.data.read_options import ReadOptions
+from decathlon.runs.records import RunOptions
 from decathlon.tasks import base
 from decathlon.tasks.base import PRETRAINING, task_ids
 
@@ -41,6 +46,16 @@ def test_every_image_is_on_a_page() -> None:
     assert {path.resolve() for path in (ROOT / "docs").rglob("*.png")} <= linked
 
 
+def known_flags(words: list[str]) -> set[str]:
+    """The flags of a command; of a training those of its task, or of any task where it names none."""
+    own = getattr(options, "DataOptions" if words[1] == "data" else words[1].title(), None)
+    parts: list[Any] = [own(), options.Common()] if own else [options.Common()]
+    if words[1] in ("train", "grade", "compare"):
+        tasks = words[2:3] if words[1] == "train" and words[2] != EXAMPLE else task_ids()
+        parts += [RunOptions(), ReadOptions(), *(base.get_task(task).recipe() for task in tasks)]
+    return {"--help", "--version"}.union(*map(flag_names, parts))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_exist(page: Path) -> None:
     for line in "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines():
@@ -49,6 +64,7 @@ def test_commands_exist(page: Path) -> None:
             assert words[1] in COMMANDS, line
             if words[1] in ("train", "predict", "export"):
                 assert words[2] in (*task_ids(), *PRETRAINING, EXAMPLE), line
+            assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known_flags(words), line
         elif words and words[0] == "make":
             assert f"\n{words[1]}: " in (ROOT / "Makefile").read_text(), line
 

@@ -27,6 +27,11 @@ LANGUAGES = [page for path in LESSONS for page in (path, RUSSIAN / path.name) if
 TRANSLATED = [path for path in LESSONS if (RUSSIAN / path.name).exists()]
 
 
+def test_every_task_has_a_lesson_in_both_languages() -> None:
+    assert set(task_ids()) <= {path.stem for path in LESSONS}
+    assert LESSONS == TRANSLATED
+
+
 def name(page: Path) -> str:
     return str(page.relative_to(ROOT / "docs"))
 

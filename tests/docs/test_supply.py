@@ -21,8 +21,7 @@ WORDS: dict[str, dict[str, str]] = {
         "data/io/yolo.py": "the ending of YOLO's data.yaml, of which one entry is read line by line",
         "data/io/own_boxes.py": "the same file's name in a message",
     },
-    " eval(": {},
-    "=eval(": {},
+    "eval(": {},
     "exec(": {},
     "exec_module": {
         "runs/user_model.py": "the user's own network: --model FILE.py, and run folders that the user trusts"
@@ -35,7 +34,14 @@ WORDS: dict[str, dict[str, str]] = {
     },
     "os.system": {},
     "Popen": {"reporting/compare.py": "decathlon itself, no shell"},
-    "subprocess.run": {"runs/folder.py": "git, fixed words, no shell"},
+    "subprocess.": {
+        "reporting/compare.py": "the same",
+        "runs/folder.py": "git, fixed words, no shell",
+    },
+    "os.popen": {},
+    "os.exec": {},
+    "os.spawn": {},
+    "runpy": {},
     "shell=True": {},
     "extractall": {},
     "unpack_archive": {},
@@ -58,7 +64,8 @@ WORDS: dict[str, dict[str, str]] = {
 def files_with(word: str) -> set[str]:
     source = ROOT / "src" / "decathlon"
     paths = [path for ending in ("py", "html") for path in source.rglob(f"*.{ending}")]
-    return {str(path.relative_to(source)) for path in paths if word in path.read_text(encoding="utf-8")}
+    texts = {path: path.read_text(encoding="utf-8").replace(".eval(", "") for path in paths}  # that of a module
+    return {str(path.relative_to(source)) for path, text in texts.items() if word in text}
 
 
 @pytest.mark.parametrize("word", list(WORDS))

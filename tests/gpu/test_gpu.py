@@ -89,20 +89,6 @@ def metric_on(folder: Path, device: str) -> float:
     return metrics[run.task.SPEC.metric]
 
 
-def test_two_processes_on_one_gpu_are_refused(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By `--devices`, and by torchrun, whose workers see the same single GPU."""
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    refused = decathlon("train", "mnist-mlp", "--data", "sample", "--devices", "2", "--out", "run")
-    assert refused.status == 2
-    assert "--devices must be at most 1, the GPUs of this machine" in refused.error
-    for name, value in {"RANK": 1, "LOCAL_RANK": 1, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}.items():
-        monkeypatch.setenv(name, str(value))
-    refused = decathlon("train", "mnist-mlp", "--data", "sample", "--out", "run")
-    assert refused.status == 2
-    assert "torchrun has started 2 processes on this machine, which has 1 GPU" in refused.error
-    assert not Path("run").exists()
-
-
 @pytest.mark.skipif(torch.cuda.device_count() != 1, reason="for a machine with one GPU")
 def test_torchrun_on_one_gpu_ends_at_once() -> None:
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "decathlon")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
+import real_data
 import torch
 
 from decathlon.cli.main import run_command
@@ -17,28 +16,15 @@ from decathlon.runs import bundled
 from decathlon.runs.load import load_run
 from decathlon.tasks.base import task_ids
 
-DATA = os.environ.get("DECATHLON_DATA", "")
-FOLDERS = {
-    "mnist": "MNIST/raw",
-    "cifar10": "cifar10",
-    "imdb": "aclImdb",
-    "pets": "oxford-iiit-pet/annotations",
-    "voc": "VOCdevkit/VOC2007",
-}
 TASKS = [name for name in task_ids() if name != "imdb-roberta"]
 CORRECT = 2305  # of every tenth test review: imdb-roberta, when all 50,000 were embedded for its card
 
 
-def skip_without(dataset: str) -> None:
-    if not (Path(DATA) / FOLDERS[dataset]).is_dir():
-        pytest.skip(f"needs {FOLDERS[dataset]} in the folder that DECATHLON_DATA names")
-
-
 @pytest.mark.parametrize("task_id", TASKS)
 def test_evaluates_to_the_metric_on_its_card(task_id: str, capsys: pytest.CaptureFixture[str]) -> None:
-    skip_without(task_id.partition("-")[0])
+    folder = real_data.require(task_id.partition("-")[0])
     card = bundled.card(task_id)
-    assert run_command(["evaluate", task_id, "--data-dir", DATA, "--json"]) == 0
+    assert run_command(["evaluate", task_id, "--data-dir", folder, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["data"] == card["data"]
     # Another processor may turn a close prediction; half-precision boxes move map by more.
@@ -47,12 +33,12 @@ def test_evaluates_to_the_metric_on_its_card(task_id: str, capsys: pytest.Captur
 
 def test_roberta_classifies_every_tenth_review_as_its_card_says() -> None:
     """Every tenth test review: embedding all of them would take some ten minutes."""
-    skip_without("imdb")
+    folder = real_data.require("imdb")
     loaded = load_run(bundled.WEIGHTS / "imdb-roberta")
     recipe: Any = loaded.recipe
     encoder = embeddings.load_encoder("roberta-mini", recipe.max_length, recipe.layers, recipe.pooling)
     assert encoder.name == loaded.info.encoder == bundled.card("imdb-roberta")["encoder"]
-    texts = imdb.load(parse_source("official", DATA, download=False))
+    texts = imdb.load(parse_source("official", folder, download=False))
     predicted = loaded.model(embeddings.embed(encoder, texts.test[::10])).argmax(1)
     correct = (predicted == torch.tensor(texts.test_labels[::10])).sum().item()
     assert correct == pytest.approx(CORRECT, abs=2)  # another order of summation may flip a close prediction

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
+import real_data
 import torch
 
 from decathlon.cli.main import run_command
@@ -14,16 +14,9 @@ from decathlon.data import voc
 from decathlon.data.base import EpochShard, Source, parse_source
 from decathlon.tasks.base import get_task
 
-DATA = os.environ.get("DECATHLON_DATA", "")
-
-pytestmark = pytest.mark.skipif(
-    not (Path(DATA) / "VOCdevkit" / "VOC2007").is_dir(),
-    reason="needs real PASCAL VOC: set DECATHLON_DATA to a folder with VOCdevkit/VOC2007",
-)
-
 
 def test_all_splits_and_classes_are_read() -> None:
-    data = voc.load(Source("official", None, Path(DATA), download=False))
+    data = voc.load(Source("official", None, Path(real_data.require("voc")), download=False))
     assert data.info.classes == list(voc.CLASSES)
     labels = set[int]()
     for split in (data.train, data.validation, data.test):
@@ -42,7 +35,7 @@ def test_all_splits_and_classes_are_read() -> None:
 def test_the_official_network_learns_from_a_few_images(task_id: str) -> None:
     """The recipe's network on four images, at a smaller size: forty steps reduce the loss by a third."""
     task = get_task(task_id)
-    data = task.load(parse_source("official", DATA, download=False), task.recipe())
+    data = task.load(parse_source("official", real_data.require("voc"), download=False), task.recipe())
     torch.manual_seed(0)
     model = task.model(task.recipe(), data.info, data.train).train()
     model.transform.min_size, model.transform.max_size = (96,), 160  # type: ignore[union-attr]
@@ -60,7 +53,8 @@ def test_the_official_network_learns_from_a_few_images(task_id: str) -> None:
 
 
 def test_the_plan_for_real_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["train", "voc-faster-rcnn", "--data-dir", DATA, "--out", str(tmp_path / "run"), "--dry-run", "--json"]
+    folder = real_data.require("voc")
+    command = ["train", "voc-faster-rcnn", "--data-dir", folder, "--out", str(tmp_path / "run"), "--dry-run", "--json"]
     assert run_command(command) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["violations"] == []

@@ -11,9 +11,7 @@ from conftest import Command
 
 
 def write_run(folder: Path) -> None:
-    for name, content in hostile.run_files().items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+    hostile.write(folder, hostile.run_files())
 
 
 def test_the_report_is_opened(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ def gradients(task_id: str) -> dict[str, Any]:
     mean = torch.as_tensor(fabric.all_reduce(gradient.clone())).item()
     difference = 0.0
     for full_parameter, half_parameter in zip(whole.parameters(), half.parameters(), strict=True):
+        assert (full_parameter.grad is None) == (half_parameter.grad is None)
         if full_parameter.grad is not None and half_parameter.grad is not None:
             apart = (
                 half_parameter.grad.to_dense() - full_parameter.grad.to_dense()

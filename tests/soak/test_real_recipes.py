@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
+import real_data
 
 from decathlon.cli.main import run_command
-
-DATA = os.environ.get("DECATHLON_DATA", "")
-FOLDERS = {"mnist": "MNIST/raw", "cifar10": "cifar10", "pets": "oxford-iiit-pet/annotations"}
 
 
 @pytest.mark.parametrize(
@@ -28,15 +25,13 @@ def test_real_recipe(
     task_id: str, options: list[str], min_accuracy: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a seed that no published run used."""
-    folder = FOLDERS[task_id.partition("-")[0]]
-    if not (Path(DATA) / folder).is_dir():
-        pytest.skip(f"needs {folder} in the folder that DECATHLON_DATA names")
+    folder = real_data.require(task_id.partition("-")[0])
     out = tmp_path / "run"
-    command = ["train", task_id, "--data-dir", DATA, "--seed", "7", *options, "--out", str(out), "--json"]
+    command = ["train", task_id, "--data-dir", folder, "--seed", "7", *options, "--out", str(out), "--json"]
     assert run_command(command) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["counts"]
     assert summary["value"] > min_accuracy
     assert summary["metrics"].get("iou_per_image", 1) > 0.6
-    assert run_command(["evaluate", str(out), "--data-dir", DATA, "--json"]) == 0
+    assert run_command(["evaluate", str(out), "--data-dir", folder, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["value"] == summary["value"]

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
+import real_data
 
 from decathlon.cli.main import run_command
-
-DATA = os.environ.get("DECATHLON_DATA", "")
-
-pytestmark = pytest.mark.skipif(
-    not (Path(DATA) / "aclImdb").is_dir(),
-    reason="needs real IMDB: set DECATHLON_DATA to a folder with aclImdb (decathlon data imdb --download fetches it)",
-)
 
 
 def test_textcnn_clears_its_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One epoch, with the teacher that needs no encoder, and a seed that no published number was made with."""
     out = tmp_path / "run"
-    command = ["train", "imdb-textcnn", "--data-dir", DATA, "--seed", "7", "--out", str(out), "--json"]
+    command = [
+        "train",
+        "imdb-textcnn",
+        "--data-dir",
+        real_data.require("imdb"),
+        "--seed",
+        "7",
+        "--out",
+        str(out),
+        "--json",
+    ]
     assert run_command([*command, "--epochs", "1", "--filters", "100", "--teachers", "ngrams"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["passed"]

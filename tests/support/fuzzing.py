@@ -33,12 +33,9 @@ def seeds() -> dict[str, list[bytes]]:
 def attempt(name: str, root: Path) -> Callable[[bytes], None]:
     """What is tried with each input: the property of tests/support/hostile.py; libFuzzer limits time and memory."""
     if name in ("config", "checkpoint"):
-        whole = hostile.run_files()
         folder = hostile.folders()["run" if name == "config" else "checkpoint"]
         changed = "config.json" if name == "config" else "checkpoint/step-00000003.safetensors"
-        for path, content in whole.items():
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_bytes(content)
+        hostile.write(root, hostile.run_files())
 
         def once(data: bytes) -> None:
             (root / changed).write_bytes(data)

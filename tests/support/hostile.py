@@ -99,12 +99,14 @@ class Reader:
     """A reader under test.
 
     Attributes:
-        examples: Strategy for the bytes of the file.
+        valid: A file as it should be.
+        examples: Strategy for the bytes of others.
         name: The file.
         read: Reads it, wherever it lies.
         well_formed: Whether what was read is.
     """
 
+    valid: bytes
     examples: st.SearchStrategy[bytes]
     name: str
     read: Callable[[Path], Any]
@@ -179,12 +181,14 @@ def readers() -> dict[str, Reader]:
     masks = st.sampled_from(("L", "P", "1")).flatmap(lambda mode: spoiled.bytes_of(spoiled.mask_bytes(mode, 255)))
     return {
         "idx": Reader(
+            spoiled.idx(3, 4, 5),
             spoiled.bytes_of(spoiled.idx(3, 4, 5)),
             "a-ubyte",
             lambda p: idx.read_idx(p, 3),
             lambda a: a.ndim == 3,
         ),
         "idx.gz": Reader(
+            gzip.compress(spoiled.idx(9)),
             st.one_of(
                 spoiled.bytes_of(gzip.compress(spoiled.idx(9))),
                 spoiled.bytes_of(spoiled.idx(9)).map(gzip.compress),
@@ -194,33 +198,61 @@ def readers() -> dict[str, Reader]:
             lambda a: a.ndim == 1,
         ),
         "plain batch": Reader(
+            spoiled.plain_batch(),
             spoiled.bytes_of(spoiled.plain_batch()),
             "test_batch.bin",
             lambda p: cifar10.parse_binary_batch(p.read_bytes(), p),
             good_batch,
         ),
         "archive": Reader(
+            spoiled.archive(),
             st.one_of(spoiled.bytes_of(spoiled.archive()), spoiled.bytes_of(spoiled.archive(packed=False))),
             "cifar-10-binary.tar.gz",
             lambda p: cifar10.read_batches(p, False),
             good_pictures,
         ),
-        "picture": Reader(image_bytes, "a.png", image_folder.read_image, good_picture),
-        "digit": Reader(image_bytes, "a.png", lambda p: read_digit(str(p)), lambda f: f[0].shape == (1, 28, 28)),
+        "picture": Reader(spoiled.image(), image_bytes, "a.png", image_folder.read_image, good_picture),
+        "digit": Reader(
+            spoiled.image(), image_bytes, "a.png", lambda p: read_digit(str(p)), lambda f: f[0].shape == (1, 28, 28)
+        ),
         "scene": Reader(
-            image_bytes, "a.png", decoded_images.read_image, lambda f: f[0].mode == "RGB" and 1 <= f[1] <= 8
+            spoiled.image(),
+            image_bytes,
+            "a.png",
+            decoded_images.read_image,
+            lambda f: f[0].mode == "RGB" and 1 <= f[1] <= 8,
         ),
         "trimap": Reader(
+            spoiled.mask_bytes("L", 3),
             spoiled.bytes_of(spoiled.mask_bytes("L", 3)),
             "mask.png",
             lambda p: mask(p, True),
             lambda a: a.shape == (7, 9),
         ),
-        "mask": Reader(masks, "mask.png", lambda p: mask(p, False), lambda a: set(np.unique(a)) <= {1, 2}),
-        "xml": Reader(spoiled.text_of(spoiled.XML), "a.xml", lambda p: voc_coco.read_xml(Path("a.png"), p), good_boxes),
-        "coco": Reader(spoiled.json_of(spoiled.COCO), "a.json", coco, lambda parsed: all(map(good_boxes, parsed))),
-        "csv": Reader(spoiled.text_of(spoiled.CSV), "a.csv", read_texts, good_texts),
+        "mask": Reader(
+            spoiled.mask_bytes("L", 255),
+            masks,
+            "mask.png",
+            lambda p: mask(p, False),
+            lambda a: set(np.unique(a)) <= {1, 2},
+        ),
+        "xml": Reader(
+            spoiled.XML.encode(),
+            spoiled.text_of(spoiled.XML),
+            "a.xml",
+            lambda p: voc_coco.read_xml(Path("a.png"), p),
+            good_boxes,
+        ),
+        "coco": Reader(
+            json.dumps(spoiled.COCO).encode(),
+            spoiled.json_of(spoiled.COCO),
+            "a.json",
+            coco,
+            lambda parsed: all(map(good_boxes, parsed)),
+        ),
+        "csv": Reader(spoiled.CSV.encode(), spoiled.text_of(spoiled.CSV), "a.csv", read_texts, good_texts),
         "jsonl": Reader(
+            spoiled.JSONL.encode(),
             st.one_of(
                 spoiled.text_of(spoiled.JSONL),
                 spoiled.json_of({"text": "x", "label": "y"}).map(lambda b: spoiled.JSONL.encode() + b),
@@ -230,22 +262,32 @@ def readers() -> dict[str, Reader]:
             good_texts,
         ),
         "safetensors": Reader(
-            spoiled.bytes_of(spoiled.tensors()), "model.safetensors", run_folder.load_weights, good_tensors
+            spoiled.tensors(),
+            spoiled.bytes_of(spoiled.tensors()),
+            "model.safetensors",
+            run_folder.load_weights,
+            good_tensors,
         ),
         "weights": Reader(
+            spoiled.torch_file(True),
             st.booleans().flatmap(lambda zipped: spoiled.bytes_of(spoiled.torch_file(zipped))),
             "w.pth",
             pretrained.read_tensors,
             good_tensors,
         ),
         "json": Reader(
+            json.dumps(spoiled.SUMMARY).encode(),
             spoiled.json_of(spoiled.SUMMARY),
             "summary.json",
             validate.summary,
             lambda parsed: parsed.task is not None,
         ),
         "lines": Reader(
-            spoiled.json_of({"epoch": 1}), "metrics.jsonl", run_folder.read_lines, lambda f: isinstance(f, list)
+            b'{"epoch": 1}\n',
+            spoiled.json_of({"epoch": 1}),
+            "metrics.jsonl",
+            run_folder.read_lines,
+            lambda f: isinstance(f, list),
         ),
     }
 
@@ -274,15 +316,20 @@ class Folder:
         contents = self.files()
         name = data.draw(st.sampled_from(sorted(self.spoiled)))
         contents[name] = data.draw(self.spoiled[name])
-        for one, content in contents.items():
-            (folder / one).parent.mkdir(parents=True, exist_ok=True)
-            (folder / one).write_bytes(content)
+        write(folder, contents)
         before = listing(folder)
         size = sum(map(len, contents.values()))
         read = held(lambda: self.read(folder), self.well_formed, folder.name, size)
         assert listing(folder) == before, "something was written"
         shutil.rmtree(folder)
         return read
+
+
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files, by their paths in the folder."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
 def run_files() -> dict[str, bytes]:

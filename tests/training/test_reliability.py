@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -207,8 +208,11 @@ def test_sigkill_loses_nothing(decathlon: Command, tmp_path: Path) -> None:
     """Killed without warning while it trains: what is left resumes to the weights of a run nobody killed."""
     command = [sys.executable, "-m", "decathlon", *TRAIN, "--epochs", "12", "--batch-size", "16", "--out", "killed"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        deadline = time.monotonic() + 120
         while not list(Path("killed").glob("checkpoint/step-*.json")):
             assert running.poll() is None
+            assert time.monotonic() < deadline, "no checkpoint within two minutes"
+            time.sleep(0.02)
         running.kill()
     assert not Path("killed/summary.json").exists()
     assert decathlon("train", "mnist-mlp", "--resume", "killed").status == 0

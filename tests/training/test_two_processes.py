@@ -132,3 +132,17 @@ def test_the_error_of_a_worker_has_the_documented_type(kind: type[Exception], tm
     error = distributed._worker_error(failed, str(tmp_path), 2, signalled=False)
     assert isinstance(error, kind)
     assert str(error) == f"process 1 of 2 failed: {kind.__name__}: no such data"
+
+
+def test_two_processes_on_one_gpu_are_refused(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `--devices`, and by torchrun, whose workers see the same single GPU."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    refused = decathlon("train", "mnist-mlp", "--data", "sample", "--devices", "2", "--out", "run")
+    assert refused.status == 2
+    assert "--devices must be at most 1, the GPUs of this machine" in refused.error
+    for name, value in {"RANK": 1, "LOCAL_RANK": 1, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    refused = decathlon("train", "mnist-mlp", "--data", "sample", "--out", "run")
+    assert refused.status == 2
+    assert "torchrun has started 2 processes on this machine, which has 1 GPU" in refused.error
+    assert not Path("run").exists()
