@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from resuming import interrupt_after
 
 import decathlon
 from decathlon import api
 from decathlon.errors import UsageError
+from decathlon.training.loop import Interrupted
 
 
 def digit_one() -> np.ndarray:
@@ -180,6 +182,16 @@ def test_train_load_evaluate(tmp_path: Path) -> None:
 def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         decathlon.train(data="sample", **arguments)  # type: ignore[arg-type]
+
+
+def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 5)
+        with pytest.raises(Interrupted, match="interrupted at step 5"):
+            decathlon.train("mnist-mlp", data="sample", epochs=1, out=tmp_path / "run")
+    run = decathlon.train("mnist-mlp", resume=tmp_path / "run")
+    assert run.folder == tmp_path / "run"
+    assert run.summary["epochs"] == 1
 
 
 def test_a_folder_that_is_taken_is_refused_before_the_data_are_read(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, Command
 from PIL import Image, ImageDraw
+from resuming import interrupt_after
 
 from decathlon.tasks.base import CURRICULUM, get_task, task_ids
 
@@ -289,6 +290,17 @@ def test_all_goes_on_after_a_failure(decathlon: Command, monkeypatch: pytest.Mon
     assert done == task_ids()
     assert f"failed: {', '.join(task_ids())}" in answer.error
     assert Path("everything/index.html").read_text().count("broken on purpose") == len(task_ids())
+
+
+def test_ctrl_c_ends_all(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not go on with the next task, as it does after a failure."""
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        answer = decathlon("all", "--data", "sample", "--out", "everything", "--seed", "5")
+    assert answer.status == 1
+    assert "interrupted at step 3" in answer.error
+    assert [path.name for path in Path("everything").iterdir()] == ["mnist-mlp"]
+    assert next(Path("everything/mnist-mlp").iterdir()).name.endswith("-seed5")
 
 
 def test_the_latest_run_is_taken(decathlon: Command, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Command
+from resuming import interrupt_after
 
 from decathlon.cli.flags import split_flags
 from decathlon.errors import UsageError
@@ -178,6 +179,22 @@ def test_an_interrupted_comparison_waits_for_its_checkpoint(tmp_path: Path) -> N
         assert "interrupted at step" in error
         with pytest.raises(ProcessLookupError):  # no training is left over
             os.killpg(process.pid, 0)
+
+
+def test_an_interrupted_training_of_a_comparison_is_resumed(
+    decathlon: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--data", "sample", "--epochs", "2"]
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        assert decathlon("train", "mnist-mlp", *flags, "--out", "both/mnist-mlp-1").status == 1
+    Path("both/mnist-mlp-1.options.json").write_text(json.dumps({"options": flags}))
+    (checkpoint,) = Path("both/mnist-mlp-1/checkpoint").glob("*.json")
+    began = Path("both/mnist-mlp-1/config.json").stat().st_mtime_ns
+    done = decathlon("compare", "mnist-mlp", "mnist-cnn", "--out", "both", *flags)
+    assert done.status == 0, done.err
+    assert Path("both/mnist-mlp-1/config.json").stat().st_mtime_ns == began, "it was not begun again"
+    assert not checkpoint.exists(), "it went on from there"
 
 
 def test_flags_are_split() -> None:

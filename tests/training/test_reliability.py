@@ -83,6 +83,22 @@ def test_resume_keeps_the_recipe(decathlon: Command, monkeypatch: pytest.MonkeyP
     assert json.loads(again.out)["epochs"] == 1
 
 
+def test_a_resumed_run_may_find_its_data_elsewhere(
+    decathlon: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 5)
+        assert decathlon(*TRAIN, "--epochs", "1", "--out", "run").status == 1
+    before = sorted(Path("run").rglob("*"))
+    plan = decathlon("train", "mnist-mlp", "--resume", "run", "--dry-run", "--json")
+    assert plan.status == 0, plan.err
+    assert json.loads(plan.out)["epochs"] == 1
+    assert sorted(Path("run").rglob("*")) == before
+    folder = tmp_path / "elsewhere"
+    assert decathlon("train", "mnist-mlp", "--resume", "run", "--data-dir", folder).status == 0
+    assert (folder / "sample").is_dir()
+
+
 def test_ctrl_c_in_the_last_validation_counts(decathlon: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         measure = loop.measure
