@@ -29,7 +29,7 @@ from torch import Tensor
 
 from decathlon.data.base import EpochShard, derive_seed, parse_source, shuffled_batches
 from decathlon.data.io.atomic import write_atomically
-from decathlon.data.transforms.augment import color_jitter, random_translate, to_float, warp
+from decathlon.data.transforms.augment import color_jitter, cutout, random_translate, to_float, warp
 from decathlon.evaluation import classification
 from decathlon.runs import folder as run_folder
 from decathlon.tasks.base import base_recipe, get_task, tta_name
@@ -71,31 +71,16 @@ def random_flip_batches(module: Any, mirrored: float) -> Any:
     return batches
 
 
-def cutout(images: Tensor) -> Tensor:
-    """Cutout (DeVries and Taylor 2017): a square of each image (N, C, H, W) is set to its mean."""
-    number, side = len(images), images.shape[-1]
-    corners = torch.randint(side - CUT + 1, (2, number, 1))
-    within = [(torch.arange(side) >= corner) & (torch.arange(side) < corner + CUT) for corner in corners]
-    hidden = within[0][:, None, :, None] & within[1][:, None, None, :]  # (N, 1, H, W)
-    mean = images.float().mean((2, 3), keepdim=True).to(images.dtype)
-    return torch.where(hidden, mean, images)
-
-
-def with_cutout(images: Tensor, max_shift: int) -> Tensor:
-    """Translated images with cutout."""
-    return cutout(random_translate(images, max_shift))
-
-
 def with_jitter_and_cutout(images: Tensor, max_shift: int) -> Tensor:
     """Translated images with color jitter and cutout."""
-    return cutout(color_jitter(to_float(random_translate(images, max_shift)), JITTER))
+    return cutout(color_jitter(to_float(random_translate(images, max_shift)), JITTER), CUT)
 
 
 def with_distortion(images: Tensor, max_shift: int) -> Tensor:
     """Images that are rotated, scaled, sheared and translated, with color jitter and cutout."""
     padded = F.pad(to_float(images), (4,) * 4, mode="reflect")
     warped = warp(padded, len(images), rotation=15, scale=0.15, shear=0.1, shift=max_shift)
-    return cutout(color_jitter(warped[:, :, 4:-4, 4:-4], JITTER))
+    return cutout(color_jitter(warped[:, :, 4:-4, 4:-4], JITTER), CUT)
 
 
 def slow_backbone(build: Any) -> Any:
@@ -164,7 +149,7 @@ def rows(task_id: str) -> dict[str, Row]:
         "no label smoothing": ({"label_smoothing": 0.0}, {}),
         "no EMA of the weights": ({"ema": 0.0}, {}),
         "full resolution from the start": ({"low_res_epochs": 0.0}, {}),
-        f"with cutout, {CUT}×{CUT}": ({}, {f"{name}.random_translate": with_cutout}),
+        f"with cutout, {CUT}×{CUT}": ({"cutout": CUT}, {}),
         "with color jitter and cutout": ({}, {f"{name}.random_translate": with_jitter_and_cutout}),
         "with distortion, color jitter and cutout": ({}, {f"{name}.random_translate": with_distortion}),
     }

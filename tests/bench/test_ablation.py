@@ -83,16 +83,6 @@ def test_mirrors_are_drawn_with_the_share_asked_for(ablation: ModuleType) -> Non
         assert least <= turned <= most
 
 
-def test_cutout_hides_one_square_of_each_image(ablation: ModuleType) -> None:
-    torch.manual_seed(0)
-    images = few().inputs
-    hidden = (ablation.with_cutout(images, 0) != images).any(1)  # (N, H, W); a pixel of the mean's very colour: unseen
-    for mask in hidden:
-        positions = mask.nonzero()
-        assert ablation.CUT**2 - 4 <= len(positions) <= ablation.CUT**2
-        assert (positions.amax(0) - positions.amin(0)).tolist() == [ablation.CUT - 1] * 2
-
-
 def test_rows_are_made_once_and_on_validation(
     ablation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 
 from decathlon.data.base import EpochShard, Split, derive_seed, shuffled_batches
 from decathlon.data.divide import hold_out
-from decathlon.data.transforms.augment import random_translate, to_float, warp
+from decathlon.data.transforms.augment import cutout, random_translate, to_float, warp
 from decathlon.errors import UsageError
 from decathlon.evaluation import architecture
 from decathlon.evaluation import classification as image_classification
@@ -363,6 +363,23 @@ def test_shifts_are_whole_pixels_and_mirror_what_comes_in() -> None:
         shifts.add(matches[0])
     assert len(shifts) > 10
     assert torch.equal(random_translate(images, 0), images)
+
+
+def test_cutout_hides_one_square_of_each_image() -> None:
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (200, 3, 12, 16), dtype=torch.uint8)
+    hidden = cutout(images, 5)
+    for before, after in zip(images, hidden, strict=True):
+        rows, columns = (before != after).any(0).nonzero(as_tuple=True)
+        top, left = rows.min(), columns.min()
+        square = after[:, top : top + 5, left : left + 5]
+        assert torch.equal(square, before.float().mean((1, 2)).to(torch.uint8)[:, None, None].expand(3, 5, 5))
+        outside = torch.ones(12, 16, dtype=torch.bool)
+        outside[top : top + 5, left : left + 5] = False
+        assert torch.equal(before[:, outside], after[:, outside])
+    corners = (images != hidden).any(1).flatten(1).float().argmax(1)
+    assert len(corners.unique()) > 50, "they lie anywhere"
+    assert cutout(images, 0) is images
 
 
 def test_mirrored_views_count_alike() -> None:

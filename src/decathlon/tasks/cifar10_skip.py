@@ -21,7 +21,7 @@ from decathlon.data import cifar10
 from decathlon.data.base import Data, DataInfo, EpochShard, ResizedSplit, Source, Split, shuffled_batches
 from decathlon.data.io.cifar_image import IMAGE_SIZE, PREPROCESSING, prepare_cifar_image
 from decathlon.data.io.images import ImageInput
-from decathlon.data.transforms.augment import random_translate, to_float
+from decathlon.data.transforms.augment import cutout, random_translate, to_float
 from decathlon.errors import require
 from decathlon.evaluation import classification
 from decathlon.evaluation.architecture import at_least_one
@@ -48,7 +48,7 @@ SPEC = Spec(
 class Recipe(BaseRecipe):
     """The hyperparameters of `cifar10-skip`."""
 
-    may_be_zero = ("seed", "shift", "low_res_epochs")
+    may_be_zero = ("seed", "shift", "cutout", "low_res_epochs")
 
     whitening_filters: int = 24
     """Filters of the first convolution, initialised to whiten 2×2 patches of the images; at most 24."""
@@ -58,6 +58,8 @@ class Recipe(BaseRecipe):
     """Dropout probability before the last layer."""
     shift: int = 2
     """Random translation: maximum shift in pixels."""
+    cutout: int = 0
+    """Side of a random square that is set to the image's mean, pixels."""
     low_res_epochs: float = 0.5
     """Fraction of the epochs, the first ones, that train on images of `low_res_size`, at half the cost."""
     low_res_size: int = 24
@@ -83,6 +85,7 @@ class Recipe(BaseRecipe):
         require("--low-res-epochs", self.low_res_epochs <= 1, "from 0 to 1")
         require("--low-res-size", 16 <= self.low_res_size <= IMAGE_SIZE, "from 16, which three poolings need, to 32")
         require("--shift", self.shift < IMAGE_SIZE // 2, "below 16")
+        require("--cutout", self.cutout <= IMAGE_SIZE, "from 0 to 32")
 
 
 def recipe() -> Recipe:
@@ -147,8 +150,8 @@ def check_architecture(model: nn.Module, info: DataInfo) -> list[str]:
 
 
 def training_loss(model: nn.Module, batch: ResizedSplit, recipe: Recipe) -> dict[str, Tensor]:
-    """Cross-entropy on translated images, at low resolution in the first epochs."""
-    images = to_float(random_translate(batch.inputs, recipe.shift))
+    """Cross-entropy on translated images with cutout, at low resolution in the first epochs."""
+    images = to_float(cutout(random_translate(batch.inputs, recipe.shift), recipe.cutout))
     if batch.side < images.shape[-1]:
         images = F.interpolate(images, (batch.side, batch.side), mode="bilinear", antialias=True)
     images = images.contiguous(memory_format=torch.channels_last)

@@ -80,6 +80,24 @@ def random_translate(images: Tensor, max_shift: int) -> Tensor:
     return padded[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
 
 
+def cutout(images: Tensor, size: int) -> Tensor:
+    """Set a random square of each image to the image's mean (DeVries and Taylor 2017, arXiv:1708.04552).
+
+    Args:
+        images: Any type (N, C, H, W).
+        size: Side of the square, pixels; 0 changes nothing.
+    """
+    if not size:
+        return images
+    count, _, height, width = images.shape
+    top = torch.randint(height - size + 1, (count, 1))
+    left = torch.randint(width - size + 1, (count, 1))
+    rows, columns = torch.arange(height) - top, torch.arange(width) - left  # (N, H), (N, W): from the corner
+    inside = ((rows >= 0) & (rows < size))[:, None, :, None] & ((columns >= 0) & (columns < size))[:, None, None, :]
+    mean = images.float().mean((2, 3), keepdim=True).to(images.dtype)
+    return torch.where(to_device(inside, images.device), mean, images)
+
+
 def random_affine(
     images: Tensor, masks: Tensor, size: int, rotation: float, scale: float, shift: float
 ) -> tuple[Tensor, Tensor]:
