@@ -129,7 +129,7 @@ def test_an_empty_value_is_no_value(flag: str, decathlon: Command) -> None:
     for words in ([flag, ""], [f"{flag}="]):
         result = decathlon("train", "mnist-mlp", *words)
         assert result.status == 2
-        assert f"{flag.rpartition('.')[2]}".removeprefix("--") in result.error
+        assert flag in result.error
         assert not Path("runs").exists()
     assert decathlon("predict", "mnist-mlp", "digit.png", "--run", "").error.startswith("decathlon: --run has an empty")
 

@@ -46,14 +46,15 @@ def parse(options_type: type[T], args: list[str], prog: str) -> T:
     return options
 
 
-def find_empty(options: Any) -> str:
+def find_empty(options: Any, prefix: str = "--") -> str:
     """The first flag whose value is empty, without being so by default; "" where there is none."""
     for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if dataclasses.is_dataclass(value) and (empty := find_empty(value)):
-            return empty
-        if value == "" and field.default != "":
-            return f"--{field.name.replace('_', '-')}"
+        value, flag = getattr(options, field.name), prefix + field.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            if empty := find_empty(value, prefix if field.metadata.get("flat") else f"{flag}."):
+                return empty
+        elif value == "" and field.default != "":
+            return flag
     return ""
 
 
