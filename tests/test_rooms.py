@@ -57,12 +57,13 @@ def imports(name: str, source: str, module_names: set[str]) -> set[str]:
 
 
 def test_files_and_functions_are_short() -> None:
-    """Task files are shorter still: tests/tasks."""
+    """The documentation of the public API is not counted. Task files are shorter still: tests/tasks."""
     for name, source in modules().items():
         assert len(source.splitlines()) <= 400, name
         for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
-                assert node.end_lineno - node.lineno < 75, f"{name}: {node.name}"  # about 60, docstring included
+            if isinstance(node, ast.FunctionDef) and node.end_lineno:
+                docstring = len((ast.get_docstring(node) or "").splitlines())
+                assert node.end_lineno - node.lineno + 1 - docstring <= 60, f"{name}: {node.name}"
 
 
 def graph() -> dict[str, set[str]]:

@@ -1,4 +1,4 @@
-"""Recipes on real images that take too long for tests/real."""
+"""Recipes on real data that take too long for tests/real."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from decathlon.cli.main import run_command
         ("mnist-cnn", [], 0.9945),
         ("cifar10-cnn", ["--epochs", "2"], 0.75),  # the first at low resolution
         ("cifar10-skip", ["--epochs", "2"], 0.75),
+        ("imdb-textcnn", ["--epochs", "1", "--filters", "100", "--teachers", "ngrams"], 0.89),  # it gave 89.69 %
+        ("imdb-roberta", [], 0.912),  # with 40 minutes of embedding on a slow core; three seeds gave 91.8 %
         ("pets-unet", ["--epochs", "20"], 0.82),
     ],
 )
@@ -31,6 +33,8 @@ def test_real_recipe(
     assert run_command(command) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["counts"]
+    assert summary["passed"] == (summary["value"] >= summary["bar"])
+    assert summary["teachers"] == (["ngrams"] if task_id == "imdb-textcnn" else [])
     assert summary["value"] > min_accuracy
     assert summary["metrics"].get("iou_per_image", 1) > 0.6
     assert run_command(["evaluate", str(out), "--data-dir", folder, "--json"]) == 0
