@@ -7,6 +7,7 @@ import io
 import socket
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from demo_server import PATIENCE, Demo, ask, file, functions, upload
 from PIL import Image
 
 from decathlon.demo import inputs
+from decathlon.demo.page import MAX_QUEUED
+from decathlon.demo.server import MAX_CONNECTIONS
 
 SECRET = "root:"  # what /etc/passwd begins with
 
@@ -333,3 +336,31 @@ def test_idle_connections_do_not_block_others(demo: Demo, client: httpx.Client) 
     finally:
         for connection in idle:
             connection.close()
+
+
+def test_connections_beyond_the_limit_get_503(demo: Demo, client: httpx.Client) -> None:
+    address = urlsplit(demo.url)
+    idle = [socket.create_connection((address.hostname, address.port)) for _ in range(MAX_CONNECTIONS)]
+    try:
+        assert raw(demo.url, "/")[0] == 503
+    finally:
+        for connection in idle:
+            connection.close()
+    end = time.monotonic() + PATIENCE
+    while raw(demo.url, "/")[0] != 200:
+        assert time.monotonic() < end, "the server does not notice that the connections have ended"
+        time.sleep(0.1)
+
+
+def test_events_beyond_the_queue_are_refused(demo: Demo, client: httpx.Client, handlers: dict[str, int]) -> None:
+    review = "A truly wonderful film, great actors, I loved it. " * 300  # slow to classify, so that the queue fills
+    statuses = []
+    for visitor in range(3 * MAX_QUEUED):
+        body = {"data": [review], "fn_index": handlers["review"], "session_hash": f"visitor{visitor}"}
+        answer = client.post(f"{demo.url}/gradio_api/queue/join", json=body)
+        statuses.append(answer.status_code)
+        if answer.status_code != 200:
+            break
+    assert len(statuses) > MAX_QUEUED
+    assert statuses[-1] == 503, statuses
+    assert "queue is full" in answer.text.lower(), answer.text

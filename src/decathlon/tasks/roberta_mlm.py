@@ -2,7 +2,7 @@
 
 Network   RoBERTa: 6 layers of 256, 4 heads, 8,192 tokens, 512 positions (Liu et al. 2019, arXiv:1907.11692)
 Data      the training and unlabelled reviews of IMDB, not its test split; validation as in imdb-roberta
-Time      432 million tokens: 3 minutes on an NVIDIA H200 (by a script); days on two CPU cores (--resume continues)
+Time      433 million tokens: 3 minutes on an NVIDIA H200 (by a script); days on two CPU cores (--resume continues)
 Command   decathlon train roberta-mlm
 Result    an encoder in RUN/encoder, for `decathlon train imdb-roberta --encoder RUN/encoder`
 More      docs/tasks/imdb-roberta.md

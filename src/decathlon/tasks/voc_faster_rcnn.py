@@ -2,7 +2,7 @@
 
 Network   Faster R-CNN, MobileNetV3-Large backbone with a feature pyramid, 320 pixels (after Ren et al. 2015)
 Expected  map 27.9 %, map_50 51.4 % on voc-3737 (1 run), on timm's EfficientNet-Lite0 with ImageNet's weights
-Time      1 h 26 min on one of two busy cores with AVX-512; a minute or two for the sample, map_50 95 to 97 % (2 runs)
+Time      1 h 26 min on one of two busy cores with AVX-512; a minute or two for the sample, map_50 95 to 97 % (3 runs)
 Command   decathlon train voc-faster-rcnn --recipe best --precision bf16-mixed
 More      docs/tasks/voc-faster-rcnn.md
 """
