@@ -30,15 +30,16 @@ from decathlon.data.divide import (
 from decathlon.data.io import archives, atomic, files, text_tables
 from decathlon.data.io.download import fetch, require_checksum
 from decathlon.data.io.listing import (
-    choose_splits,
+    check_no_splits,
     clean_name,
     find_splits,
     has_suffix,
     list_folder,
     raise_errors,
     similar_names,
+    warn_unused,
 )
-from decathlon.data.io.text_tables import TABLE_SUFFIXES, Row, decode_text, read_reviews
+from decathlon.data.io.text_tables import Row, decode_text, has_tables, read_reviews
 from decathlon.data.read_options import ReadOptions
 from decathlon.data.synthetic import reviews as composed
 from decathlon.messages import say, some, warn
@@ -158,6 +159,7 @@ def read_tree(folder: Path, name: str, own: bool = False) -> Texts:
     files.check_class_names(classes, top)
     if len(classes) < 2:
         raise ValueError(f"{top} must hold a folder of .txt files for each class; it holds {folders or 'none'}")
+    check_no_splits(classes, top)
     if len(set(classes)) < len(classes):
         raise ValueError(f"{top} holds two folders {next(n for n in classes if classes.count(n) > 1)!r}: keep one")
     digest = hashlib.sha256((OWN_VERSION if own else "").encode() + CLEANING)
@@ -165,8 +167,10 @@ def read_tree(folder: Path, name: str, own: bool = False) -> Texts:
     unlabelled = _read_folder(top / UNLABELLED, digest, own)[0] if (top / UNLABELLED).is_dir() else []
     if not own and "test" in sides:
         return _without_check(name, classes, sides, unlabelled, digest)
-    if unused := [path.name for path in list_folder(folder)[1] if path not in tops.values()] if top != folder else []:
-        warn(f"{folder}: ignored {some(unused)}: splits are train, val and test")
+    if top != folder:
+        warn_unused(folder, tops.values(), "splits are train, val and test")
+    for place in tops.values():
+        warn_unused(place, list_folder(place)[1], "texts lie in the folders of the classes")
     return _divide(name, classes, sides, unlabelled, digest.hexdigest()[:16], folder)
 
 
@@ -233,12 +237,6 @@ def _read_folder(folder: Path, digest: hashlib._Hash, own: bool) -> tuple[list[s
 # --- Tables -----------------------------------------------------------------------------------------------------------
 
 
-def has_tables(folder: Path) -> bool:
-    """Whether a folder holds tables of texts and no folders of classes."""
-    listed, folders = list_folder(folder)
-    return not folders and any(has_suffix(path, TABLE_SUFFIXES) for path in listed)
-
-
 def read_table(path: Path, name: str, options: ReadOptions) -> Texts:
     """Read a CSV or JSON file, or a folder with one for each split; without a test split a tenth becomes it.
 
@@ -250,14 +248,7 @@ def read_table(path: Path, name: str, options: ReadOptions) -> Texts:
     columns = options.text_column or "text", options.label_column or "label"
     paths = {"train": path}
     if path.is_dir():
-        tables = [file for file in list_folder(path)[0] if has_suffix(file, TABLE_SUFFIXES)]
-        paths = choose_splits(tables, path)
-        if not paths and len(tables) > 1:
-            listed = some(table.name for table in tables)
-            raise ValueError(f"{path} holds several tables ({listed}), none called train: name one as --data FILE")
-        paths = paths or {"train": tables[0]}
-        if spare := [table.name for table in tables if table not in paths.values()]:
-            warn(f"{path}: ignored {some(spare)}: splits are train, val and test")
+        paths = text_tables.find_tables(path)
     rows = {
         side: _labelled_rows(file, text_tables.read_table(file, columns, ("--text-column", "--label-column")), columns)
         for side, file in paths.items()

@@ -6,9 +6,10 @@ import itertools
 from pathlib import Path
 
 from decathlon.data import cifar10, mnist
-from decathlon.data.io import files, yolo
+from decathlon.data.io import yolo
 from decathlon.data.io.images import IMAGE_SUFFIXES
 from decathlon.data.io.listing import find_folder, find_splits, has_suffix, walk
+from decathlon.data.io.own_coco import is_labelme, read_start
 from decathlon.data.io.own_masks import IMAGE_FOLDERS, MASK_FOLDERS, find_pairs
 from decathlon.data.io.text_tables import TABLE_SUFFIXES
 from decathlon.data.read_options import ReadOptions
@@ -37,7 +38,7 @@ def recognize(path: Path, options: ReadOptions) -> str:
     if options.mask_suffix or _has_masks(path):
         return "pets"
     has_images = any(has_suffix(file, IMAGE_SUFFIXES) for file in listed)
-    if has_images and (any(has_suffix(file, (".xml", ".json")) for file in listed) or yolo.find_yolo(path)):
+    if has_images and (any(_has_boxes(file) for file in listed) or yolo.find_yolo(path)):
         return "voc"
     if has_images or cifar10.find_release(path):
         return "cifar10"
@@ -51,9 +52,7 @@ def recognize(path: Path, options: ReadOptions) -> str:
 
 def _recognize_file(path: Path) -> str:
     if has_suffix(path, (".json",)):
-        with files.check_file(path).open("rb") as file:
-            start = file.read(1 << 20).lstrip()
-        return "voc" if start.startswith(b"{") and b'"images"' in start else "imdb"
+        return "voc" if _has_boxes(path) else "imdb"
     if has_suffix(path, TABLE_SUFFIXES):
         return "imdb"
     if has_suffix(path, yolo.CONFIG_SUFFIXES):
@@ -61,6 +60,15 @@ def _recognize_file(path: Path) -> str:
     if cifar10.find_release(path):
         return "cifar10"
     raise ValueError(f"{path} is neither a table of texts nor COCO's JSON: name the folder of the data")
+
+
+def _has_boxes(file: Path) -> bool:
+    """Whether a file is an XML file, COCO's JSON or labelme's, whose reader says what to export."""
+    if not has_suffix(file, (".json",)):
+        return has_suffix(file, (".xml",))
+    start = read_start(file)
+    is_coco = b'"images"' in start or b'"annotations"' in start  # the other may follow later
+    return start.startswith(b"{") and (is_coco or is_labelme(file))
 
 
 def _has_masks(path: Path) -> bool:

@@ -17,17 +17,20 @@ from decathlon.data.io.files import check_class_names, file_stamp
 from decathlon.data.io.images import DECODING_THREADS, IMAGE_SUFFIXES, ImageRemarks, content_hash, open_image
 from decathlon.data.io.listing import (
     SPLITS,
+    check_no_splits,
     clean_name,
     find_splits,
     has_suffix,
     list_folder,
     raise_errors,
     similar_names,
+    warn_unused,
 )
 from decathlon.messages import some, warn
 
-# Folders of data with boxes or masks, which would be taken for two or three classes.
-LAYOUT_FOLDERS = {"jpegimages", "segmentationclass", "segmentationobject", "imagesets"}
+# Folders of data with boxes or masks, which would be taken for two or three classes: one of the first, or two.
+VOC_FOLDERS = {"jpegimages", "segmentationclass", "segmentationobject", "imagesets"}
+LAYOUT_FOLDERS = VOC_FOLDERS | {"images", "masks", "labels", "annotations"}
 
 
 @dataclass(frozen=True)
@@ -68,20 +71,23 @@ def list_images(path: Path, own: bool = False) -> ImageFolder:
     folders = _folders(tops["train"])
     classes = [clean_name(name) for name in folders] if own else folders
     check_class_names(classes, tops["train"])
-    if other := LAYOUT_FOLDERS & {name.casefold() for name in classes}:
+    other = LAYOUT_FOLDERS & {name.casefold() for name in classes}
+    if other & VOC_FOLDERS or len(other) > 1:
         raise ValueError(
-            f"{path} holds {some(sorted(other))}: folders of PASCAL VOC's layout, not of classes; for boxes and masks "
+            f"{path} holds {some(sorted(other))}: folders of data with boxes or masks, not of classes; for these "
             "there are other tasks"
         )
+    check_no_splits(classes, tops["train"])
     if len(classes) < 2:
         held = ", ".join(classes) or "none"
         raise ValueError(f"{tops['train']} must hold a folder of images for each of two or more classes, not {held}")
     digest, passed_over, files = hashlib.sha256(), list[str](), dict[str, list[tuple[str, int]]]()
     if splits:
-        _report_unused(path, splits)
+        warn_unused(path, splits.values(), f"splits are {', '.join(SPLITS)}")
     for split, top in tops.items():
         side = top.name if splits else ""
         here = _folders(top)
+        warn_unused(top, list_folder(top)[1], "images lie in the folders of the classes")
         for name in sorted(set(folders) ^ set(here)):
             has, lacks = (tops["train"], top) if name in folders else (top, tops["train"])
             raise ValueError(f"{lacks} has no folder {name!r}, but {has} has: both need the same classes")
@@ -104,11 +110,6 @@ def list_images(path: Path, own: bool = False) -> ImageFolder:
         for remark in similar_names(classes):
             warn(f"{path}: the classes {remark}")
     return ImageFolder(path, classes, files, digest.hexdigest()[:16])
-
-
-def _report_unused(path: Path, splits: dict[str, Path]) -> None:
-    if more := [folder.name for folder in list_folder(path)[1] if folder not in splits.values()]:
-        warn(f"{path}: ignored {', '.join(more)}: splits are {', '.join(SPLITS)}")
 
 
 def _folders(path: Path) -> list[str]:

@@ -21,11 +21,15 @@ MAX_PIXELS = 50_000_000
 # Pillow reads many more that are not needed here: EPS starts Ghostscript, an icon's header can misstate its size.
 FORMATS = tuple(kind for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF") if kind in Image.OPEN)
 EXIF_ORIENTATION_TAG = 0x0112  # of EXIF
+MAX_12_BITS = 15  # the upper 8 of 16 bits of values up to 4095
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 
 
 def open_image(path: str) -> Image.Image:
-    """Open an image upright; `info` has the number of its `frames`, and EXIF's `orientation` as stored, from 1 to 8.
+    """Open an image upright.
+
+    Its `info` has the number of its `frames`, its `depth` in the file, 8 or 16 bits, and EXIF's `orientation` as
+    stored, from 1 to 8.
 
     Raises:
         FileNotFoundError: There is none.
@@ -35,9 +39,10 @@ def open_image(path: str) -> Image.Image:
     try:
         with Image.open(content, formats=FORMATS) as image:
             wide, high = image.size
+            depth = 16 if image.tile and ";16" in str(image.tile[0][3]) else 8  # in colour, Pillow reads 8 bits of 16
             upright = ImageOps.exif_transpose(image) if wide * high <= MAX_PIXELS else None  # a copy, decoded
             if upright is not None:
-                upright.info["frames"] = getattr(image, "n_frames", 1)
+                upright.info["frames"], upright.info["depth"] = getattr(image, "n_frames", 1), depth
                 orientation = image.getexif().get(EXIF_ORIENTATION_TAG, 1)
                 upright.info["orientation"] = orientation if orientation in range(1, 9) else 1
     except UnidentifiedImageError:
@@ -159,6 +164,7 @@ class ImageRemarks:
         self.frames: list[str] = []
         self.depths: dict[float, list[str]] = {}
         self.scaled: list[str] = []
+        self.dark: list[str] = []
 
     def add(self, image: Image.Image, name: str) -> None:
         """Look at an image as `open_image` gave it."""
@@ -168,6 +174,10 @@ class ImageRemarks:
             self.depths.setdefault(white, []).append(name)
         if image.mode in ("I", "F") and white_value(image) not in (1, 255):
             self.scaled.append(name)
+
+        in_colour = image.mode == "RGB" and image.info.get("depth") == 16
+        if in_colour and np.asarray(image).max(initial=0) <= MAX_12_BITS:
+            self.dark.append(name)
 
     def report(self, where: Path) -> None:
         """Say how many images of which kind there were."""
@@ -179,6 +189,12 @@ class ImageRemarks:
             warn(
                 f"{where}: {pluralize(len(images), 'image')} of 16 bits with no value above {white:.0f} taken as "
                 f"{bits} bits ({names})"
+            )
+        if self.dark:
+            names = some(sorted(self.dark))
+            warn(
+                f"{where}: {pluralize(len(self.dark), 'image')} in colour of 16 bits with no value above 4095: nearly "
+                f"black, since 16 bits are assumed; save 12 bits scaled, or as 8 bits ({names})"
             )
         if self.scaled:
             names = some(sorted(self.scaled))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 
-from decathlon.messages import some
+from decathlon.messages import some, warn
 
 # What systems and programs leave among the user's files; names that begin with a dot are left out as well.
 SYSTEM_NAMES = frozenset(
@@ -24,6 +25,7 @@ SPLIT_NAMES = {
 }
 SPLITS = ("train", "test", "val")  # in the order in which examples are kept
 MAX_ERRORS = 10  # unreadable files that an error names
+MISSING = ("null", "none", "n/a", "na", "#n/a", "<na>")  # how programs write that there is no value; R writes NA
 
 
 def is_hidden(name: str) -> bool:
@@ -60,8 +62,33 @@ def has_suffix(path: Path | str, suffixes: Iterable[str]) -> bool:
 
 
 def split_name(name: str) -> str | None:
-    """`train`, `val` or `test` for the names that people give to these splits, whatever their case; else None."""
-    return next((split for split, names in SPLIT_NAMES.items() if name.casefold() in names), None)
+    """`train`, `val` or `test` for the names that people give to these splits, whatever their case; else None.
+
+    A year behind it does not count: COCO's `train2017` is train.
+    """
+    word = re.sub(r"[-_]?(19|20)\d\d$", "", name.casefold())
+    return next((split for split, names in SPLIT_NAMES.items() if word in names), None)
+
+
+def check_no_splits(classes: Iterable[str], folder: Path) -> None:
+    """Raise ValueError where folders of classes are called as several splits: `train` and `test1`, or `train_images`.
+
+    So are downloads whose labels are in a table; one class can be called `train`.
+    """
+    held = re.compile(r"[-_ ]?(\d+|images?|imgs?|photos?|data|set|texts?)$", re.IGNORECASE)
+    splits = {name: split for name in classes if (split := split_name(held.sub("", name)))}
+    if len(set(splits.values())) > 1:
+        raise ValueError(
+            f"{folder} holds {some(splits)}, which are called as splits and hold no folder for each class; sort the "
+            "files into such folders: tables of labels are not read"
+        )
+
+
+def warn_unused(folder: Path, used: Iterable[Path], why: str) -> None:
+    """Say which files and folders in a folder are not read."""
+    known = set(used)
+    if unused := [path.name for path in sorted(chain(*list_folder(folder))) if path not in known]:
+        warn(f"{folder}: ignored {some(unused)}: {why}")
 
 
 def find_splits(folder: Path, accept: Callable[[Path], bool] = lambda path: True) -> dict[str, Path]:
@@ -173,9 +200,7 @@ def similar_names(names: Iterable[str]) -> list[str]:
         numbers.setdefault(number, name)
         if number != number:
             remarks.append(f"{name!r} may stand for a missing value")
-    remarks += [
-        f"{n!r} may stand for a missing value" for n in names if n.casefold() in ("null", "none", "n/a", "<na>")
-    ]
+    remarks += [f"{name!r} may stand for a missing value" for name in names if name.casefold() in MISSING]
     return remarks
 
 

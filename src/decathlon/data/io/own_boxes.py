@@ -67,11 +67,13 @@ def find_boxes(path: Path) -> BoxFiles:
         counts = {side: len(pairs) for side, pairs in sides.items()}
         return BoxFiles("PASCAL VOC", listed, counts, partial(read_voc, sides, path))
     if has_suffix(path, yolo.CONFIG_SUFFIXES) or (path.is_dir() and yolo.find_yolo(path)):
-        suffixes = (*IMAGE_SUFFIXES, ".txt", ".names", *yolo.CONFIG_SUFFIXES)
+        config = None if path.is_dir() else path  # where there are several, the user names one
+        suffixes = (*IMAGE_SUFFIXES, ".txt", ".names", *(() if config else yolo.CONFIG_SUFFIXES))
         if not (folders := yolo.find_yolo(folder)):
             raise ValueError(f"{folder} has no images and labels folders, as YOLO's layout has")
         listed = files_below(folder, [top for both in folders.values() for top in both], suffixes)
-        return BoxFiles("YOLO", listed, {}, partial(_checked, partial(yolo.read_yolo, folder, folders), folder))
+        listed += [config] if config else []
+        return BoxFiles("YOLO", listed, {}, partial(_checked, partial(yolo.read_yolo, folder, folders, config), folder))
     if jsons := find_coco(path):
         tops = [top for side, file in jsons.items() for top in coco_folders(folder, side, file)]
         listed = files_below(folder, tops, (*IMAGE_SUFFIXES, ".json"))
@@ -220,6 +222,10 @@ class VocTree:
             for side, top in find_splits(self.xmls.folder).items():
                 xmls = [xml for xml in self.xmls.files if xml.is_relative_to(top)]
                 sides[side] = self.read_names([self.name_of(xml) for xml in xmls], str(top))
+        if not sides and (tops := find_splits(self.images.folder)):  # or the images only: images/train, images/val, …
+            for pair in self.read_names([self.name_of(xml) for xml in self.xmls.files], str(self.xmls.folder)):
+                if side := next((side for side, top in tops.items() if pair[0].is_relative_to(top)), None):
+                    sides.setdefault(side, []).append(pair)
         self.drop_repeated(sides)
         if "train" not in sides:
             taken = {xml for pairs in sides.values() for _, xml in pairs}

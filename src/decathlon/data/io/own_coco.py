@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
+from decathlon.data.io import files
 from decathlon.data.io.images import IMAGE_SUFFIXES
 from decathlon.data.io.listing import (
     SPLITS,
@@ -54,7 +55,10 @@ def find_coco(path: Path) -> dict[str, Path]:
                 warn(f"{folder}: ignored {some(spare)}: no boxes of a split")
             return used
         if plain := [file for file in jsons if not _side_of(file)]:
-            return {"train": _choose_json(plain, folder or path)}
+            chosen = _choose_json(plain, folder or path)
+            if others := [file.name for file in jsons if _side_of(file)]:
+                warn(f"{folder}: reads {chosen.name}, ignored {some(others)}: there is no train.json")
+            return {"train": chosen}
     return {}
 
 
@@ -69,7 +73,21 @@ def _side_of(file: Path) -> str | None:
     return sides.pop() if len(sides) == 1 else None
 
 
+def is_labelme(file: Path) -> bool:
+    """Whether a JSON file is labelme's own, one for each image."""
+    start = read_start(file)
+    return b'"shapes"' in start and b'"imagePath"' in start
+
+
+def read_start(file: Path) -> bytes:
+    """The first megabyte of a file, without blanks before it."""
+    with files.check_file(file).open("rb") as stream:
+        return stream.read(1 << 20).lstrip()
+
+
 def _choose_json(jsons: list[Path], folder: Path) -> Path:
+    if is_labelme(jsons[0]):
+        raise ValueError(f"{jsons[0]} is labelme's own format, which is not read: export COCO, PASCAL VOC or YOLO")
     if len(jsons) == 1:
         return jsons[0]
     known = [file for file in jsons if file.stem.casefold() in COCO_NAMES or "instances" in file.stem.casefold()]
@@ -103,6 +121,9 @@ def read_coco_sides(folder: Path, jsons: dict[str, Path]) -> Listing:
             f"{folder}: {len(elsewhere):,} images are not where they are listed, others of their names are taken "
             f"({some(elsewhere)})"
         )
+    _check_sides(annotations_of, folder)
+    if list(annotations_of) == ["train"]:
+        annotations_of = _divide_by_folders(annotations_of["train"], folder)
     used = {annotation.image_path for annotations in annotations_of.values() for annotation in annotations}
     if spare := [str(image.relative_to(folder)) for image in index.files if image not in used]:
         warn(f"{folder}: {len(spare):,} images are in no annotation file and are left out ({some(spare)})")
@@ -121,6 +142,36 @@ def is_elsewhere(name: str, image: Path) -> bool:
     return not machine and len(listed.parts) > 1 and fold(listed.parent.name) != fold(image.parent.name)
 
 
-def _sides_above(image: Path, folder: Path) -> set[str | None]:
+def _sides_above(image: Path, folder: Path) -> set[str]:
     """The splits that the folders above an image name: `train2017` is train."""
-    return {split_name(part.rstrip("0123456789-_")) for part in image.relative_to(folder).parts[:-1]}
+    named = {split_name(part.rstrip("0123456789-_")) for part in image.relative_to(folder).parts[:-1]}
+    return {side for side in named if side}
+
+
+def _check_sides(annotations_of: dict[str, list[Annotation]], folder: Path) -> None:
+    """Raise FileNotFoundError where a split has a folder of images, but some of its images lie in another split's.
+
+    They are other images of the same names. If all of them lie there, the files alone make the splits.
+    """
+    for side, listed in annotations_of.items():
+        above = [(a.image_path.relative_to(folder), _sides_above(a.image_path, folder)) for a in listed]
+        foreign = [image for image, sides in above if sides and side not in sides]
+        if foreign and len(annotations_of) > 1 and any(side in sides for _, sides in above):
+            raise FileNotFoundError(
+                f"{folder}: {len(foreign):,} images listed for {side} are not there, only others of their names in the "
+                f"folder of another split ({some(foreign)})"
+            )
+
+
+def _divide_by_folders(annotations: list[Annotation], folder: Path) -> dict[str, list[Annotation]]:
+    """The annotations of one file by the splits that the folders of their images name, where all of them do."""
+    divided: dict[str, list[Annotation]] = {}
+    for annotation in annotations:
+        sides = _sides_above(annotation.image_path, folder)
+        divided.setdefault(sides.pop() if len(sides) == 1 else "", []).append(annotation)
+    named = [side for side in SPLITS if side in divided]
+    if "" not in divided and "train" in divided:
+        return {side: divided[side] for side in named}
+    if len(named) > 1:
+        warn(f"{folder}: folders are called as splits, but not those of all images: they are divided at random")
+    return {"train": annotations}

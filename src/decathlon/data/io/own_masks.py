@@ -9,7 +9,16 @@ import numpy as np
 from PIL import Image
 
 from decathlon.data.io.images import IMAGE_SUFFIXES
-from decathlon.data.io.listing import find_folder, find_splits, has_suffix, list_folder, raise_errors
+from decathlon.data.io.listing import (
+    FileIndex,
+    find_folder,
+    find_splits,
+    has_suffix,
+    list_folder,
+    raise_errors,
+    split_name,
+    warn_unused,
+)
 from decathlon.messages import some, warn
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
@@ -42,13 +51,29 @@ def list_own_masks(folder: Path, suffix: str) -> list[tuple[str, Path, Path]]:
             raise ValueError(f"{masks} has no folder for the {missing[0]} split, but {images} has")
         return [triple for side, top in tops.items() for triple in pair_masks(side, top, inner[side], suffix)]
     if images is None and (tops := find_splits(folder)):
-        unused = [path.name for path in list_folder(folder)[1] if path not in tops.values()]
-        if unused:
-            warn(f"{folder}: ignored {some(unused)}: splits are train, val and test")
+        warn_unused(folder, tops.values(), "splits are train, val and test")
         return [triple for side, top in tops.items() for triple in _pair_folder(side, top, suffix)]
+    if images is not None and masks is not None:
+        _check_beside(folder, images, masks)
     if find_folder(folder, "imagesets"):
         warn(f"{folder}: the lists in ImageSets are not read: images are divided at random")
     return _pair_folder("train", folder, suffix)
+
+
+def _check_beside(folder: Path, images: Path, masks: Path) -> None:
+    """Say which folders beside those of the images and masks hold images.
+
+    Raises:
+        ValueError: A folder called as a split is among them: it would be lost as such.
+    """
+    others = [path for path in list_folder(folder)[1] if path not in (images, masks)]
+    others = [path for path in others if FileIndex(path, IMAGE_SUFFIXES).files]
+    if split := next((path.name for path in others if split_name(path.name)), None):
+        raise ValueError(
+            f"{folder} holds the split {split} beside {images.name}: put {images.name} and masks into train"
+        )
+    if others:
+        warn(f"{folder}: ignored {some(path.name for path in others)}: read are {images.name} and {masks.name}")
 
 
 def _pair_folder(side: str, folder: Path, suffix: str) -> list[tuple[str, Path, Path]]:
@@ -203,7 +228,10 @@ def _read_palette(mask: Image.Image, path: Path) -> tuple[np.ndarray, str]:
     if len(colours) == 1 and colours[0] not in (BLACK, WHITE) and set(np.unique(numbers).tolist()) <= {1, 255}:
         return np.ones(numbers.shape, bool), _name_colour(colours[0])  # the second of the palette's two colours
     if all(colour[0] == colour[1] == colour[2] for colour in colours) and len(colours) <= 2 and BLACK in colours:
-        return (pixels != 0).any(-1), "255" if len(colours) == 2 else ""
+        value = colours[-1][0]  # 1 and 255 are one class; other greys are drawn for several
+        return (pixels != 0).any(-1), "" if not value else str(value) if value in (1, 255) else _name_colour(
+            colours[-1]
+        )
     return _read_colours(pixels, path)
 
 

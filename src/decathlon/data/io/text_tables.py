@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from decathlon.data.io import files
-from decathlon.data.io.listing import has_suffix
+from decathlon.data.io.listing import choose_splits, has_suffix, list_folder, split_name, walk, warn_unused
 from decathlon.errors import nearest
 from decathlon.messages import some, warn
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", *JSON_SUFFIXES)
 FOREIGN_SUFFIXES = (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".arrow", ".pkl", ".zip", ".gz")
+SAVE_AS = "tables are read as CSV or JSON lines; save it as one of these"
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 MAX_NAME = 40  # characters of a column's name in a message
 MIN_ROWS_INSIDE = 0.5  # of the lines within a quoted text that look like rows: then its quote was never closed
@@ -46,13 +47,40 @@ def read_table(path: Path, columns: Sequence[str], flags: Sequence[str] = ()) ->
         ValueError: The columns are not there (says which are), or a row cannot be read for certain: names its line.
     """
     if has_suffix(path, FOREIGN_SUFFIXES):
-        raise ValueError(f"{path}: tables are read as CSV or JSON lines; save it as one of these")
+        raise ValueError(f"{path}: {SAVE_AS}")
     text = decode_text(files.read_bytes(path), path)
     is_json = has_suffix(path, JSON_SUFFIXES)
     rows = _read_json(text, path, columns, flags) if is_json else _read_csv(text, path, columns, flags)
     if not rows:
         raise ValueError(f"{path} holds no rows")
     return rows
+
+
+def has_tables(folder: Path) -> bool:
+    """Whether a folder holds tables of texts, and no texts in folders of classes."""
+    listed, folders = list_folder(folder)
+    in_folders = any(has_suffix(file, (".txt",)) for inner in folders for file in walk(inner))
+    return not in_folders and any(has_suffix(path, TABLE_SUFFIXES) for path in listed)
+
+
+def find_tables(folder: Path) -> dict[str, Path]:
+    """The table of each split in a folder, or its only one, which is `train`.
+
+    Raises:
+        ValueError: Several tables could be meant, or a split is in a format that is not read.
+    """
+    listed = list_folder(folder)[0]
+    for file in listed:
+        if has_suffix(file, FOREIGN_SUFFIXES) and split_name(file.name.partition(".")[0]):
+            raise ValueError(f"{file}: {SAVE_AS}")
+    tables = [file for file in listed if has_suffix(file, TABLE_SUFFIXES)]
+    chosen = choose_splits(tables, folder)
+    if not chosen and len(tables) > 1:
+        names = some(table.name for table in tables)
+        raise ValueError(f"{folder} holds several tables ({names}), none called train: name one as --data FILE")
+    chosen = chosen or {"train": tables[0]}
+    warn_unused(folder, chosen.values(), "splits are train, val and test")
+    return chosen
 
 
 def decode_text(content: bytes, path: Path) -> str:
@@ -166,6 +194,9 @@ def _check_quotes(records: list[tuple[int, list[str]]], path: Path, delimiter: s
             if not inner:
                 continue
             likely = 0
+            if len(inner) == 1:  # the line before it was a row up to its label?
+                parts = re.split(r"\r\n|\r|\n", field)[0].split(delimiter)
+                likely += len(parts) == width > 1 and parts[columns[-1]] in known
             for text in inner[:-1] or inner:
                 parts = text.split(delimiter)
                 # The last line within is cut off where the next quotation mark stands.

@@ -43,8 +43,6 @@ def find_yolo(path: Path) -> Folders:
         inner = {split_name(folder.name): folder for folder in list_folder(labels)[1]}
         if missing := [side for side in tops if side not in inner]:
             raise ValueError(f"{labels} has no folder for the {missing[0]} split, but {images} has")
-        if more := [folder.name for folder in list_folder(images)[1] if folder not in tops.values()]:
-            warn(f"{images}: ignored {some(more)}: splits are train, val and test")
         return {side: (top, inner[side]) for side, top in tops.items()}
     folders: Folders = {}
     for side, top in find_splits(path).items():
@@ -60,23 +58,39 @@ def find_yolo(path: Path) -> Folders:
     if "train" in darknet:
         return darknet
     texts = [file for file in list_folder(path)[0] if has_suffix(file, (".txt",))] if path.is_dir() else []
-    is_flat = class_list(path) is not None and len(texts) > 1
-    return {"train": (path, path)} if is_flat else {}
+    return {"train": (path, path)} if len(texts) > 1 and any(class_lists(path)) else {}
 
 
-def class_list(path: Path) -> Path | None:
-    """The file that names the classes: a YAML file with `names`, or `classes.txt`."""
+def class_lists(path: Path) -> tuple[list[Path], list[Path]]:
+    """The files in a folder that name classes: YAML files with `names`; and `classes.txt` or `obj.names`."""
     top = list_folder(path)[0] if path.is_dir() else []
-    for file in top:
-        if has_suffix(file, CONFIG_SUFFIXES) and "names" in files.read_text(file, MAX_CONFIG_BYTES):
-            return file
-    return next((file for file in top if file.name.casefold() in CLASS_LISTS), None)
+    configs = [file for file in top if has_suffix(file, CONFIG_SUFFIXES) and config_value(file, "names") is not None]
+    return configs, [file for file in top if file.name.casefold() in CLASS_LISTS]
 
 
-def has_keypoints(path: Path) -> bool:
-    """Whether the labels are poses: a box and behind it keypoints, as a YAML file says by `kpt_shape`."""
-    configs = [file for file in list_folder(path)[0] if has_suffix(file, CONFIG_SUFFIXES)]
-    return any(re.search(r"^kpt_shape\s*:", files.read_text(file, MAX_CONFIG_BYTES), re.MULTILINE) for file in configs)
+def find_class_list(path: Path, folders: Folders) -> Path | None:
+    """The file that names the classes: in the folder, or among the labels, as labelImg writes it.
+
+    Raises:
+        ValueError: Several YAML files, or several lists where there is none, name different classes.
+    """
+    labels = [top for _, top in folders.values()]
+    places = [class_lists(place) for place in dict.fromkeys((path, *labels, *(top.parent for top in labels)))]
+    configs, lists = ([file for place in places for file in place[kind]] for kind in (0, 1))
+    candidates = configs or lists
+    if len(candidates) > 1 and len({tuple(read_names(file)) for file in candidates}) > 1:
+        names = some(file.relative_to(path) for file in candidates)
+        way = "name the one to read as --data FILE" if configs else "keep one of them"
+        raise ValueError(f"{path} holds {names}, which name different classes: {way}")
+    if configs and any(read_names(file) != read_names(configs[0]) for file in lists):
+        warn(f"{path}: {lists[0].name} names other classes than {configs[0].name}, whose names are taken")
+    return candidates[0] if candidates else None
+
+
+def config_value(file: Path, key: str) -> str | None:
+    """What stands behind a key at the beginning of a line of a YAML file; None where there is no such line."""
+    match = re.search(rf"^{key}[ \t]*:(.*)$", files.read_text(file, MAX_CONFIG_BYTES), re.MULTILINE)
+    return match[1].strip() if match else None
 
 
 def read_names(file: Path) -> list[str]:
@@ -118,9 +132,9 @@ def _names_of_config(text: str, file: Path) -> list[str]:
         raise ValueError(f"{file}: its names are {value!r}, neither a list nor numbered lines")
     else:
         entries = [entry.removeprefix("-").strip() for entry in rest if entry]
-    numbered = [re.fullmatch(r"(\d+)\s*:\s*(.+)", entry) for entry in entries]
+    numbered = [re.fullmatch(r"""(['"]?)(\d+)\1\s*:\s*(.+)""", entry) for entry in entries]
     if entries and all(numbered):
-        by_number = {int(match[1]): match[2] for match in numbered if match}
+        by_number = {int(match[2]): match[3] for match in numbered if match}
         if sorted(by_number) != list(range(len(entries))):
             raise ValueError(f"{file}: the numbers of its names are not 0 to {len(entries) - 1}")
         entries = [by_number[number] for number in range(len(entries))]
@@ -131,15 +145,25 @@ def _unquote(text: str) -> str:
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
-def read_yolo(path: Path, folders: Folders) -> tuple[dict[str, list[Annotation]], list[str]]:
+def read_yolo(
+    path: Path, folders: Folders, config: Path | None = None
+) -> tuple[dict[str, list[Annotation]], list[str]]:
     """All annotations, by split, and the names of the classes.
 
+    Args:
+        path: The folder.
+        folders: Of each split the folders of its images and of its labels.
+        config: The YAML file to read, where the user named one.
+
     Raises:
-        ValueError: Label files are not as they must be: names ten of them, with the line.
+        ValueError: Label files are not as they must be: names ten of them, with the line; or it is not clear which
+            file names the classes.
     """
-    listed = class_list(path)
+    listed = config or find_class_list(path, folders)
     names = read_names(listed) if listed is not None else []
-    errors, highest, empty, keypoints = list[Exception](), 0, list[str](), has_keypoints(path)
+    errors, highest, empty, polygons = list[Exception](), 0, list[str](), list[str]()
+    is_config = listed is not None and has_suffix(listed, CONFIG_SUFFIXES)
+    keypoints = is_config and listed is not None and config_value(listed, "kpt_shape") is not None
     sides: dict[str, list[Annotation]] = {}
 
     def name_of(number: int, where: str) -> str:
@@ -155,20 +179,52 @@ def read_yolo(path: Path, folders: Folders) -> tuple[dict[str, list[Annotation]]
             boxes, classes = list[Box](), list[str]()
             if label is not None:
                 try:
-                    boxes, classes = _read_label(label, name_of, empty, keypoints)
+                    boxes, classes = _read_label(label, name_of, empty, polygons, keypoints)
                 except ValueError as error:
                     errors.append(error)
             where = str(label or image)
             sides[side].append(Annotation(image, where, None, boxes, classes, [False] * len(boxes), normalized=True))
     raise_errors(errors, path)
-    if list(sides) == ["train"] and (lists := split_lists(path)):
-        sides = divide_by_lists(sides["train"], lists, path)
+    _check_beside(path, folders)
+    if list(sides) == ["train"]:
+        if lists := split_lists(path):
+            sides = divide_by_lists(sides["train"], lists, path)
+        elif is_config and listed is not None and _names_splits(listed):
+            warn(f"{path}: the splits in {listed.name} are not read, but folders called train, val and test")
     if empty:
         warn(f"{path}: {len(empty):,} boxes without area are left out ({some(empty)})")
+    if polygons:
+        warn(
+            f"{path}: {len(polygons):,} lines hold more than a box and are taken as polygons, with the box around them "
+            f"({some(polygons)}); for poses give kpt_shape in data.yaml"
+        )
     if not names:
         names = [str(number) for number in range(highest + 1)]
         warn(f"{path}: no data.yaml or classes.txt names the classes: they are called 0 to {highest}")
     return sides, names
+
+
+def _names_splits(config: Path) -> bool:
+    """Whether a YAML file has different images for its splits."""
+    values = {config_value(config, key) for key in ("train", "val", "test")} - {None, ""}
+    return len(values) > 1
+
+
+def _check_beside(path: Path, folders: Folders) -> None:
+    """Say which images lie beside the folders of the layout.
+
+    Raises:
+        ValueError: A folder called as a split is among them: it would be lost as such.
+    """
+    tops = {top for both in folders.values() for top in both}
+    spare = [image for image in FileIndex(path, IMAGE_SUFFIXES).files if not tops & set(image.parents)]
+    if not spare:
+        return
+    known = {top.relative_to(path).parts[:1] for top in tops}
+    names = [parts[0] for image in spare if (parts := image.relative_to(path).parts)[:1] not in known]
+    if split := next((name for name in names if split_name(name)), None):
+        raise ValueError(f"{path} holds the split {split} beside images and labels: put these two into train")
+    warn(f"{path}: {len(spare):,} images in other folders are left out ({some(i.relative_to(path) for i in spare)})")
 
 
 def split_lists(path: Path) -> dict[str, Path]:
@@ -225,7 +281,7 @@ def _pair_files(images: Path, labels: Path, path: Path) -> list[tuple[Path, Path
 
 
 def _read_label(
-    file: Path, name_of: Callable[[int, str], str], empty: list[str], keypoints: bool
+    file: Path, name_of: Callable[[int, str], str], empty: list[str], polygons: list[str], keypoints: bool
 ) -> tuple[list[Box], list[str]]:
     """Boxes, as fractions of the image, and class names; of a polygon the box around it, of a pose its own box."""
     boxes, names = [], []
@@ -250,6 +306,7 @@ def _read_label(
             x, y, width, height = values[1:]
             box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         else:
+            polygons.append(f"{file.name}, line {number}")
             box = (min(values[1::2]), min(values[2::2]), max(values[1::2]), max(values[2::2]))
         if box[2] <= box[0] or box[3] <= box[1]:
             empty.append(f"{file.name}, line {number}")

@@ -1,0 +1,300 @@
+"""Layouts of exports and downloads whose splits, classes or files could be taken for others."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import real_inputs as real
+from PIL import Image
+from real_inputs import BOX, HEIGHT, WIDTH
+
+from decathlon.data.io import own_boxes
+from decathlon.data.read_options import ReadOptions
+from decathlon.data.recognize import recognize
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    return tmp_path / "mine"
+
+
+def annotated(path: Path) -> tuple[dict[str, int], list[str]]:
+    """Images of each split as their annotations are read, and the classes."""
+    sides, classes = own_boxes.find_boxes(path).read()
+    return {side: len(annotations) for side, annotations in sides.items()}, classes
+
+
+# --- YOLO -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_named_yaml_file_names_the_classes(mine: Path) -> None:
+    real.yolo(mine, range(4))
+    real.write(mine / "coco.yaml", "names: {0: person, 1: bicycle}\n")
+    real.write(mine / "data.yaml", "names: [red, blue]\n")
+    assert annotated(mine / "data.yaml")[1] == ["red", "blue"]
+    assert annotated(mine / "coco.yaml")[1] == ["person", "bicycle"]
+    assert real.read("voc", real.yolo(mine, range(12)) / "data.yaml").info.classes == ["red", "blue"]
+    assert real.read("voc", mine / "coco.yaml").info.classes == ["person", "bicycle"]  # not from the other's cache
+    with pytest.raises(ValueError, match=r"coco\.yaml, data\.yaml, which name different classes: name the one to read"):
+        annotated(mine)
+    real.write(mine / "coco.yaml", "path: data  # names of others\n")
+    assert annotated(mine)[1] == ["red", "blue"]
+
+
+def test_a_list_beside_a_yaml_file_is_compared(mine: Path, capsys: Captured) -> None:
+    real.yolo(mine, range(4))
+    real.write(mine / "data.yaml", "names: [red, blue]\n")
+    real.write(mine / "classes.txt", "blue\nred\n")
+    assert annotated(mine)[1] == ["red", "blue"]
+    assert "classes.txt names other classes than data.yaml, whose names are taken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", ['{"0": "red", "1": blue}', "\n  '0': red\n  '1': blue"])
+def test_quoted_numbers_of_classes(names: str, mine: Path) -> None:
+    real.write(real.yolo(mine, range(4)) / "data.yaml", f"names: {names}\n")
+    assert annotated(mine)[1] == ["red", "blue"]
+
+
+def test_labelimg_writes_the_classes_among_the_labels(mine: Path, capsys: Captured) -> None:
+    real.write(real.yolo(mine, range(4)) / "labels" / "classes.txt", "red\nblue\n")
+    assert annotated(mine)[1] == ["red", "blue"]
+    assert capsys.readouterr().err == ""
+
+
+def test_folders_of_splits_may_have_a_year(mine: Path) -> None:
+    real.yolo(mine, range(6), "images/train2017", "labels/train2017")
+    real.yolo(mine, range(10, 13), "images/val2017", "labels/val2017")
+    real.write(mine / "data.yaml", "train: images/train2017\nval: images/val2017\nnames: [red]\n")
+    assert annotated(mine)[0] == {"train": 6, "val": 3}
+
+
+def test_splits_that_only_the_yaml_file_names_are_reported(mine: Path, capsys: Captured) -> None:
+    real.yolo(mine, range(6), "images/part1", "labels/part1")
+    real.yolo(mine, range(10, 13), "images/part2", "labels/part2")
+    real.write(mine / "data.yaml", "train: images/part1\nval: images/part2\nnames: [red]\n")
+    assert annotated(mine)[0] == {"train": 9}
+    assert "the splits in data.yaml are not read, but folders called train, val and test" in capsys.readouterr().err
+    real.write(mine / "data.yaml", "train: images\nval: images\nnames: [red]\n")
+    annotated(mine)
+    assert "not read" not in capsys.readouterr().err
+
+
+def test_lines_with_more_than_a_box_are_reported(mine: Path, capsys: Captured) -> None:
+    real.write(real.yolo(mine, range(4)) / "data.yaml", "names: [red]\n")
+    real.write(mine / "labels" / "00.txt", "0 0.5 0.5 0.2 0.2 0.45 0.45 0.55 0.55\n")
+    annotated(mine)
+    assert "1 lines hold more than a box and are taken as polygons" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["yolo", "masks"])
+def test_a_split_beside_the_folders_is_not_lost(kind: str, mine: Path, capsys: Captured) -> None:
+    make: Any = real.yolo if kind == "yolo" else real.masked
+    dataset = "voc" if kind == "yolo" else "pets"
+    for folder, numbers in ((mine, range(12)), (mine / "more", range(20, 24)), (mine / "test", range(30, 34))):
+        make(folder, numbers)
+    real.write(mine / "data.yaml", "names: [red]\n")
+    with pytest.raises(ValueError, match=r"holds the split test beside images.*into train"):
+        real.read(dataset, mine)
+    (mine / "test").rename(mine / "other")
+    assert sum(real.sizes(real.read(dataset, mine))) == 12
+    error = capsys.readouterr().err
+    assert ("8 images in other folders are left out" if kind == "yolo" else "ignored more, other") in error
+
+
+# --- PASCAL VOC and COCO ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("images", "xmls"),
+    [("images/{side}", "images/{side}"), ("images/{side}", "annotations"), ("{side}", "Annotations")],
+    ids=["XML files beside their images", "XML files in one folder", "no folder of images"],
+)
+def test_folders_of_images_are_splits(images: str, xmls: str, mine: Path) -> None:
+    for side, names in (("train", "abcd"), ("test", "ef")):
+        real.voc_tree(mine, names, xmls.format(side=side), images.format(side=side))
+    sides, _ = own_boxes.find_boxes(mine).read()
+    assert {side: sorted(a.image_path.stem for a in sides[side]) for side in sides} == {
+        "train": list("abcd"),
+        "test": list("ef"),
+    }
+
+
+def test_folders_of_the_images_in_one_coco_file_are_splits(mine: Path, capsys: Captured) -> None:
+    real.images(mine / "images" / "train", range(4))
+    real.images(mine / "images" / "test", range(4, 6))
+    real.write(mine / "annotations.json", real.coco(range(6)))
+    assert annotated(mine)[0] == {"train": 4, "test": 2}
+    (mine / "images" / "test" / "05.png").rename(mine / "images" / "05.png")
+    assert annotated(mine)[0] == {"train": 6}
+    assert "but not those of all images: they are divided at random" in capsys.readouterr().err
+
+
+def test_an_image_of_another_split_is_no_substitute(mine: Path) -> None:
+    real.images(mine / "train", range(3))
+    real.images(mine / "valid", range(4))
+    for side in ("train", "val"):
+        real.write(mine / "annotations" / f"{side}.json", real.coco(range(4)))
+    with pytest.raises(FileNotFoundError, match=r"1 images listed for train are not there, .*\(valid/03\.png\)"):
+        annotated(mine)
+
+
+def test_files_alone_may_make_the_splits_of_one_folder(mine: Path) -> None:
+    real.images(mine / "train", range(6))
+    real.write(mine / "annotations" / "train.json", real.coco(range(4)))
+    real.write(mine / "annotations" / "val.json", real.coco(range(4, 6)))
+    assert annotated(mine)[0] == {"train": 4, "val": 2}
+
+
+def test_the_file_of_a_split_beside_that_of_all_is_named(mine: Path, capsys: Captured) -> None:
+    real.images(mine / "images", range(6))
+    real.write(mine / "annotations.json", real.coco(range(6)))
+    real.write(mine / "val.json", real.coco(range(2)))
+    assert annotated(mine)[0] == {"train": 6}
+    assert "reads annotations.json, ignored val.json: there is no train.json" in capsys.readouterr().err
+
+
+def test_labelmes_own_files_are_named(mine: Path) -> None:
+    real.images(mine, range(4))
+    for number in range(4):
+        real.write(mine / f"{number:02}.json", '{"version": "5.4.1", "shapes": [], "imagePath": "00.png"}')
+    assert recognize(mine, ReadOptions()) == "voc"
+    with pytest.raises(ValueError, match=r"00\.json is labelme's own format, which is not read: export COCO"):
+        annotated(mine)
+
+
+def test_other_json_files_are_no_boxes(mine: Path) -> None:
+    real.classed(mine, range(4))
+    real.write(mine / "cat_to_name.json", '{"1": "blue", "2": "red"}')
+    assert recognize(mine, ReadOptions()) == "cifar10"
+    assert recognize(real.images(mine / "boxes", range(2)), ReadOptions()) == "cifar10"
+    real.write(mine / "boxes" / "result.json", real.coco(range(2)))
+    assert recognize(mine / "boxes", ReadOptions()) == "voc"
+
+
+# --- Images with classes, masks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("train_images", "test_images"), ("training", "test1")])
+def test_splits_without_classes_are_no_classes(names: tuple[str, str], mine: Path) -> None:
+    real.classed(mine, range(12), names)
+    real.write(mine / "train.csv", "id,label\n1,cat\n")
+    with pytest.raises(ValueError, match="which are called as splits and hold no folder for each class"):
+        real.read("cifar10", mine)
+    for name in names:
+        for number in range(20):
+            real.write(mine.parent / "texts" / name / f"{number}.txt", real.sentence(number)[0])
+    with pytest.raises(ValueError, match="which are called as splits and hold no folder for each class"):
+        real.texts(mine.parent / "texts")
+
+
+def test_classes_may_begin_as_splits(mine: Path) -> None:
+    real.classed(mine, range(12), ("test tube", "train station"))
+    assert real.read("cifar10", mine).info.classes == ["test tube", "train station"]
+
+
+def test_folders_of_masks_are_no_classes(mine: Path) -> None:
+    real.masked(mine, range(12))
+    with pytest.raises(ValueError, match="holds images, masks: folders of data with boxes or masks, not of classes"):
+        real.read("cifar10", mine)
+
+
+def test_what_lies_beside_the_classes_is_reported(mine: Path, capsys: Captured) -> None:
+    for side, numbers in (("train", range(12)), ("test", range(20, 24))):
+        real.classed(mine / side, numbers)
+        real.text_tree(mine.parent / "texts" / side, range(numbers.start, numbers.start + 20))
+    for top in (mine, mine.parent / "texts"):
+        real.write(top / "labels.csv", "id,label\n")
+        real.write(top / "train" / "loose.md", "loose")
+    real.read("cifar10", mine)
+    assert "mine: ignored labels.csv: splits are" in (error := capsys.readouterr().err)
+    assert "train: ignored loose.md: images lie in the folders of the classes" in error
+    real.texts(mine.parent / "texts")
+    assert "texts: ignored labels.csv: splits are" in (error := capsys.readouterr().err)
+    assert "train: ignored loose.md: texts lie in the folders of the classes" in error
+
+
+def png_of_16_bits(value: int) -> bytes:
+    """A PNG in colour with 16 bits for each channel, which Pillow reads but does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 2, 0, 0, 0)
+    rows = (b"\0" + struct.pack(">H", value) * 3 * WIDTH) * HEIGHT
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_twelve_bits_in_colour_are_reported(mine: Path, capsys: Captured) -> None:
+    assert Image.open(io.BytesIO(png_of_16_bits(4000))).mode == "RGB"
+    real.classed(mine, range(12))
+    real.write(mine / "red" / "bright.png", png_of_16_bits(40_000))
+    real.save(Image.new("RGB", (WIDTH, HEIGHT), (9, 9, 9)), mine / "red" / "dark.png")
+    real.write(mine / "red" / "twelve.png", png_of_16_bits(4000))
+    real.read("cifar10", mine)
+    error = capsys.readouterr().err
+    assert "1 image in colour of 16 bits with no value above 4095: nearly black" in error
+    assert "(red/twelve.png)" in error
+
+
+def test_classes_in_a_grey_palette_are_not_one_foreground(mine: Path, capsys: Captured) -> None:
+    def drawn(number: int) -> Image.Image:
+        mask = Image.fromarray((np.asarray(real.mask()) // 255 * (1 + number % 2)).astype(np.uint8))
+        mask = mask.convert("P")
+        mask.putpalette([0, 0, 0, 85, 85, 85, 170, 170, 170])
+        return mask
+
+    real.masked(mine, range(12), drawn)
+    with pytest.raises(ValueError, match=r"drawn in several colours, #555555 \(.*#aaaaaa"):
+        real.read("pets", mine)
+    real.masked(mine, range(12), lambda number: drawn(0))
+    real.read("pets", mine)
+    assert "the foreground of the masks is #555555, and black the background" in capsys.readouterr().err
+
+
+# --- Texts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["test.xlsx", "valid.csv.gz", "Test.parquet"])
+def test_a_split_in_another_format_is_refused(name: str, mine: Path) -> None:
+    real.table(mine / "train.csv", range(40))
+    real.write(mine / name, b"PK")
+    with pytest.raises(ValueError, match=f"{name}: tables are read as CSV or JSON lines; save it as one of these"):
+        real.texts(mine)
+
+
+def test_what_lies_beside_tables_is_reported(mine: Path, capsys: Captured) -> None:
+    real.table(mine / "train.csv", range(40))
+    real.write(mine / "raw" / "dump.bin", b"\0")
+    real.write(mine / "codes.xlsx", b"PK")
+    assert len(real.texts(mine).train) + len(real.texts(mine).test) == 40
+    assert "ignored codes.xlsx, raw: splits are train, val and test" in capsys.readouterr().err
+
+
+def test_missing_labels_of_r_are_reported(mine: Path, capsys: Captured) -> None:
+    path = real.table(mine / "data.csv", range(40))
+    path.write_text(path.read_text() + "one more,NA\nand one more,NA\n")
+    real.texts(path)
+    assert "'NA' may stand for a missing value" in capsys.readouterr().err
+
+
+def test_two_rows_between_stray_quotes_are_not_one(mine: Path) -> None:
+    path = real.table(mine / "data.csv", range(40))
+    whole = path.read_text()
+    path.write_text(whole + '"bad film,neg\nit was 5",pos\n')
+    with pytest.raises(ValueError, match="line 42: a quoted text that begins here runs over 2 lines"):
+        real.texts(path)
+    path.write_text(whole + '"good, pos\nand more",pos\n')
+    assert len(real.texts(path).train) + len(real.texts(path).test) == 41
+
+
+def test_boxes_of_yolo_are_those_of_the_image(mine: Path) -> None:
+    real.write(real.yolo(mine, range(12), "images/train2017", "labels/train2017") / "data.yaml", "names: [red]\n")
+    assert real.boxes(real.read("voc", mine)) == [list(BOX)]
