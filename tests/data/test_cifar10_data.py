@@ -318,7 +318,7 @@ def test_folders_that_are_no_side_are_reported(tmp_path: Path, capsys: pytest.Ca
     tree(tmp_path / "mine", ("extra",))
     data = own(tmp_path / "mine")
     assert [len(part) for part in (data.train, data.validation, data.test)] == [12, 12, 12]
-    assert "mine: ignored extra: splits are train, test, val" in capsys.readouterr().err
+    assert "mine: ignored extra: only the splits train, val and test are read" in capsys.readouterr().err
 
 
 def test_train_may_be_a_class(tmp_path: Path) -> None:

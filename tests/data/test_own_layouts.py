@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -46,7 +48,10 @@ def test_the_named_yaml_file_names_the_classes(mine: Path) -> None:
     with pytest.raises(ValueError, match=r"coco\.yaml, data\.yaml, which name different classes: name the one to read"):
         annotated(mine)
     real.write(mine / "coco.yaml", "path: data  # names of others\n")
+    real.write(mine.parent / "other.yaml", "names: [person, bicycle]\n")  # not the folder's
     assert annotated(mine)[1] == ["red", "blue"]
+    real.write(mine / "classes.txt", "red\nblue\ngreen\n")
+    assert annotated(mine / "coco.yaml")[1] == ["red", "blue"]  # it names no classes
 
 
 def test_a_list_beside_a_yaml_file_is_compared(mine: Path, capsys: Captured) -> None:
@@ -63,17 +68,51 @@ def test_quoted_numbers_of_classes(names: str, mine: Path) -> None:
     assert annotated(mine)[1] == ["red", "blue"]
 
 
+def test_a_list_that_cannot_be_read_hides_no_yaml_file(mine: Path) -> None:
+    real.write(real.yolo(mine, range(4)) / "data.yaml", "names: [red, blue]\n")
+    real.write(mine / "classes.txt", "red\nred\n")
+    assert annotated(mine)[1] == ["red", "blue"]
+
+
 def test_labelimg_writes_the_classes_among_the_labels(mine: Path, capsys: Captured) -> None:
-    real.write(real.yolo(mine, range(4)) / "labels" / "classes.txt", "red\nblue\n")
+    for side, numbers in (("train", range(4)), ("valid", range(4, 6))):
+        real.yolo(mine, numbers, f"{side}/images", f"{side}/labels")
+    real.write(mine / "train" / "labels" / "classes.txt", "red\nblue\n")  # labelImg adds to the list at hand
+    real.write(mine / "valid" / "labels" / "classes.txt", "red\n")
     assert annotated(mine)[1] == ["red", "blue"]
     assert capsys.readouterr().err == ""
+    real.write(mine / "valid" / "labels" / "classes.txt", "blue\n")
+    with pytest.raises(ValueError, match="which name different classes: number the classes alike in all labels"):
+        annotated(mine)
+
+
+def test_a_flat_folder_reads_no_list_outside(mine: Path) -> None:
+    real.write(real.yolo(mine, range(4), ".", ".") / "classes.txt", "red\nblue\n")
+    real.write(mine.parent / "coco.yaml", "names: [person, bicycle]\n")
+    real.write(mine.parent / "classes.txt", "person\n")
+    assert annotated(mine)[1] == ["red", "blue"]
+
+
+def test_poses_without_names(mine: Path) -> None:
+    real.write(real.yolo(mine, range(12)) / "data.yaml", "nc: 1\nkpt_shape: [2, 2]  # two points\n")
+    real.write(mine / "classes.txt", "red\n")
+    for file in (mine / "labels").iterdir():
+        file.write_text(file.read_text().strip() + " 0.46 0.48 0.54 0.52\n")
+    assert real.boxes(real.read("voc", mine)) == [list(BOX)]
 
 
 def test_folders_of_splits_may_have_a_year(mine: Path) -> None:
     real.yolo(mine, range(6), "images/train2017", "labels/train2017")
     real.yolo(mine, range(10, 13), "images/val2017", "labels/val2017")
     real.write(mine / "data.yaml", "train: images/train2017\nval: images/val2017\nnames: [red]\n")
+    real.images(mine / "images" / "test2017", range(20, 22))  # COCO's own has no labels
     assert annotated(mine)[0] == {"train": 6, "val": 3}
+    real.yolo(mine, range(30, 34), "images/train", "labels/train")
+    assert annotated(mine)[0] == {"train": 4, "val": 3}  # the exact name first
+    for folder in ("images", "labels"):
+        (mine / folder / "train").rename(mine / folder / "train2012")
+    with pytest.raises(ValueError, match="train2012 and train2017, both of which name the train split: merge them"):
+        annotated(mine)
 
 
 def test_splits_that_only_the_yaml_file_names_are_reported(mine: Path, capsys: Captured) -> None:
@@ -81,8 +120,8 @@ def test_splits_that_only_the_yaml_file_names_are_reported(mine: Path, capsys: C
     real.yolo(mine, range(10, 13), "images/part2", "labels/part2")
     real.write(mine / "data.yaml", "train: images/part1\nval: images/part2\nnames: [red]\n")
     assert annotated(mine)[0] == {"train": 9}
-    assert "the splits in data.yaml are not read, but folders called train, val and test" in capsys.readouterr().err
-    real.write(mine / "data.yaml", "train: images\nval: images\nnames: [red]\n")
+    assert "those that data.yaml names are not read" in capsys.readouterr().err
+    real.write(mine / "data.yaml", "train: images  # 128 images\nval: 'images'  # the same\ntest:  #\nnames: [red]\n")
     annotated(mine)
     assert "not read" not in capsys.readouterr().err
 
@@ -91,7 +130,7 @@ def test_lines_with_more_than_a_box_are_reported(mine: Path, capsys: Captured) -
     real.write(real.yolo(mine, range(4)) / "data.yaml", "names: [red]\n")
     real.write(mine / "labels" / "00.txt", "0 0.5 0.5 0.2 0.2 0.45 0.45 0.55 0.55\n")
     annotated(mine)
-    assert "1 lines hold more than a box and are taken as polygons" in capsys.readouterr().err
+    assert "1 line with more than a box taken as polygons" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["yolo", "masks"])
@@ -101,12 +140,12 @@ def test_a_split_beside_the_folders_is_not_lost(kind: str, mine: Path, capsys: C
     for folder, numbers in ((mine, range(12)), (mine / "more", range(20, 24)), (mine / "test", range(30, 34))):
         make(folder, numbers)
     real.write(mine / "data.yaml", "names: [red]\n")
-    with pytest.raises(ValueError, match=r"holds the split test beside images.*into train"):
+    with pytest.raises(ValueError, match=r"holds the split test beside images and .*: lay all splits out alike"):
         real.read(dataset, mine)
-    (mine / "test").rename(mine / "other")
+    shutil.rmtree(mine / "test" / ("labels" if kind == "yolo" else "masks"))  # as a contest gives it
     assert sum(real.sizes(real.read(dataset, mine))) == 12
     error = capsys.readouterr().err
-    assert ("8 images in other folders are left out" if kind == "yolo" else "ignored more, other") in error
+    assert ("8 images in other folders are left out" if kind == "yolo" else "ignored more, test") in error
 
 
 # --- PASCAL VOC and COCO ----------------------------------------------------------------------------------------------
@@ -135,6 +174,10 @@ def test_folders_of_the_images_in_one_coco_file_are_splits(mine: Path, capsys: C
     (mine / "images" / "test" / "05.png").rename(mine / "images" / "05.png")
     assert annotated(mine)[0] == {"train": 6}
     assert "but not those of all images: they are divided at random" in capsys.readouterr().err
+    for file in (mine / "images" / "train").iterdir():
+        file.rename(mine / "images" / file.name)
+    assert annotated(mine)[0] == {"train": 6}
+    assert "but not those of all images: they are divided at random" in capsys.readouterr().err
 
 
 def test_an_image_of_another_split_is_no_substitute(mine: Path) -> None:
@@ -142,7 +185,7 @@ def test_an_image_of_another_split_is_no_substitute(mine: Path) -> None:
     real.images(mine / "valid", range(4))
     for side in ("train", "val"):
         real.write(mine / "annotations" / f"{side}.json", real.coco(range(4)))
-    with pytest.raises(FileNotFoundError, match=r"1 images listed for train are not there, .*\(valid/03\.png\)"):
+    with pytest.raises(FileNotFoundError, match=r"1 image of train absent; .*\(valid/03\.png\)"):
         annotated(mine)
 
 
@@ -151,6 +194,23 @@ def test_files_alone_may_make_the_splits_of_one_folder(mine: Path) -> None:
     real.write(mine / "annotations" / "train.json", real.coco(range(4)))
     real.write(mine / "annotations" / "val.json", real.coco(range(4, 6)))
     assert annotated(mine)[0] == {"train": 4, "val": 2}
+
+
+def test_listed_folders_come_before_the_names_of_splits(mine: Path) -> None:
+    """As in COCO's own division of 2014, which trains on most of val2014."""
+    for folder in ("train2014", "val2014"):
+        real.images(mine / folder, range(4))
+    listed = [f"train2014/{number:02}.png" for number in range(4)] + ["val2014/00.png"]
+    real.write(mine / "annotations" / "train.json", renamed(real.coco(range(5)), listed))
+    real.write(mine / "annotations" / "val.json", renamed(real.coco(range(2)), ["val2014/01.png", "val2014/02.png"]))
+    assert annotated(mine)[0] == {"train": 5, "val": 2}
+
+
+def renamed(coco: str, names: list[str]) -> str:
+    content = json.loads(coco)
+    for image, name in zip(content["images"], names, strict=True):
+        image["file_name"] = name
+    return json.dumps(content)
 
 
 def test_the_file_of_a_split_beside_that_of_all_is_named(mine: Path, capsys: Captured) -> None:
@@ -168,6 +228,8 @@ def test_labelmes_own_files_are_named(mine: Path) -> None:
     assert recognize(mine, ReadOptions()) == "voc"
     with pytest.raises(ValueError, match=r"00\.json is labelme's own format, which is not read: export COCO"):
         annotated(mine)
+    real.write(mine / "annotations.json", real.coco(range(4)))  # what labelme2coco makes of them
+    assert annotated(mine)[0] == {"train": 4}
 
 
 def test_other_json_files_are_no_boxes(mine: Path) -> None:
@@ -175,7 +237,7 @@ def test_other_json_files_are_no_boxes(mine: Path) -> None:
     real.write(mine / "cat_to_name.json", '{"1": "blue", "2": "red"}')
     assert recognize(mine, ReadOptions()) == "cifar10"
     assert recognize(real.images(mine / "boxes", range(2)), ReadOptions()) == "cifar10"
-    real.write(mine / "boxes" / "result.json", real.coco(range(2)))
+    real.write(mine / "boxes" / "result.json", "\ufeff" + real.coco(range(2)))
     assert recognize(mine / "boxes", ReadOptions()) == "voc"
 
 
@@ -186,12 +248,12 @@ def test_other_json_files_are_no_boxes(mine: Path) -> None:
 def test_splits_without_classes_are_no_classes(names: tuple[str, str], mine: Path) -> None:
     real.classed(mine, range(12), names)
     real.write(mine / "train.csv", "id,label\n1,cat\n")
-    with pytest.raises(ValueError, match="which are called as splits and hold no folder for each class"):
+    with pytest.raises(ValueError, match="which are named like splits but hold no folder for each class"):
         real.read("cifar10", mine)
     for name in names:
         for number in range(20):
             real.write(mine.parent / "texts" / name / f"{number}.txt", real.sentence(number)[0])
-    with pytest.raises(ValueError, match="which are called as splits and hold no folder for each class"):
+    with pytest.raises(ValueError, match="which are named like splits but hold no folder for each class"):
         real.texts(mine.parent / "texts")
 
 
@@ -214,11 +276,11 @@ def test_what_lies_beside_the_classes_is_reported(mine: Path, capsys: Captured) 
         real.write(top / "labels.csv", "id,label\n")
         real.write(top / "train" / "loose.md", "loose")
     real.read("cifar10", mine)
-    assert "mine: ignored labels.csv: splits are" in (error := capsys.readouterr().err)
-    assert "train: ignored loose.md: images lie in the folders of the classes" in error
+    assert "mine: ignored labels.csv: only the splits" in (error := capsys.readouterr().err)
+    assert "train: ignored loose.md: only the folders of the classes are read" in error
     real.texts(mine.parent / "texts")
-    assert "texts: ignored labels.csv: splits are" in (error := capsys.readouterr().err)
-    assert "train: ignored loose.md: texts lie in the folders of the classes" in error
+    assert "texts: ignored labels.csv: only the splits" in (error := capsys.readouterr().err)
+    assert "train: ignored loose.md: only the folders of the classes are read" in error
 
 
 def png_of_16_bits(value: int) -> bytes:
@@ -275,7 +337,12 @@ def test_what_lies_beside_tables_is_reported(mine: Path, capsys: Captured) -> No
     real.write(mine / "raw" / "dump.bin", b"\0")
     real.write(mine / "codes.xlsx", b"PK")
     assert len(real.texts(mine).train) + len(real.texts(mine).test) == 40
-    assert "ignored codes.xlsx, raw: splits are train, val and test" in capsys.readouterr().err
+    real.write(mine / "train.csv.zip", b"PK")  # as it was downloaded
+    real.texts(mine)
+    assert (
+        "ignored codes.xlsx, raw, train.csv.zip: only the splits train, val and test are read"
+        in capsys.readouterr().err
+    )
 
 
 def test_missing_labels_of_r_are_reported(mine: Path, capsys: Captured) -> None:
@@ -291,10 +358,8 @@ def test_two_rows_between_stray_quotes_are_not_one(mine: Path) -> None:
     path.write_text(whole + '"bad film,neg\nit was 5",pos\n')
     with pytest.raises(ValueError, match="line 42: a quoted text that begins here runs over 2 lines"):
         real.texts(path)
-    path.write_text(whole + '"good, pos\nand more",pos\n')
+    path.write_text(whole + '"good, pos\nand more",pos\n"Dear all,\nit was dull",neg\nno label,\n')
+    assert len(real.texts(path).train) + len(real.texts(path).test) == 42
+    numbered = whole.replace(",pos", ",5").replace(",neg", ",1")
+    path.write_text(numbered + '"Note 4,5\nsehr gut",5\n')
     assert len(real.texts(path).train) + len(real.texts(path).test) == 41
-
-
-def test_boxes_of_yolo_are_those_of_the_image(mine: Path) -> None:
-    real.write(real.yolo(mine, range(12), "images/train2017", "labels/train2017") / "data.yaml", "names: [red]\n")
-    assert real.boxes(real.read("voc", mine)) == [list(BOX)]

@@ -905,7 +905,10 @@ def test_masks_in_vocs_layout(mine: Path, decathlon: Command, capsys: Captured) 
     shutil.copytree(mine / "SegmentationClass", mine / "SegmentationObject")
     assert sum(sizes(read("pets", mine))) == 12
     assert json.loads(decathlon("inspect", mine, "--json").out)["dataset"] == "pets"
-    assert "folders of data with boxes or masks, not of classes" in decathlon("train", "cifar10-skip", "--data", mine).error
+    assert (
+        "folders of data with boxes or masks, not of classes"
+        in decathlon("train", "cifar10-skip", "--data", mine).error
+    )
 
 
 def test_masks_beside_their_images_are_recognised(mine: Path, decathlon: Command) -> None:

@@ -30,6 +30,7 @@ from decathlon.data.divide import (
 from decathlon.data.io import archives, atomic, files, text_tables
 from decathlon.data.io.download import fetch, require_checksum
 from decathlon.data.io.listing import (
+    ONLY_SPLITS,
     check_no_splits,
     clean_name,
     find_splits,
@@ -168,9 +169,9 @@ def read_tree(folder: Path, name: str, own: bool = False) -> Texts:
     if not own and "test" in sides:
         return _without_check(name, classes, sides, unlabelled, digest)
     if top != folder:
-        warn_unused(folder, tops.values(), "splits are train, val and test")
+        warn_unused(folder, tops.values(), ONLY_SPLITS)
     for place in tops.values():
-        warn_unused(place, list_folder(place)[1], "texts lie in the folders of the classes")
+        warn_unused(place, list_folder(place)[1], "only the folders of the classes are read")
     return _divide(name, classes, sides, unlabelled, digest.hexdigest()[:16], folder)
 
 

@@ -16,6 +16,7 @@ from decathlon.data.io.cifar_image import prepare_cifar_image, resize_and_crop
 from decathlon.data.io.files import check_class_names, file_stamp
 from decathlon.data.io.images import DECODING_THREADS, IMAGE_SUFFIXES, ImageRemarks, content_hash, open_image
 from decathlon.data.io.listing import (
+    ONLY_SPLITS,
     SPLITS,
     check_no_splits,
     clean_name,
@@ -83,11 +84,11 @@ def list_images(path: Path, own: bool = False) -> ImageFolder:
         raise ValueError(f"{tops['train']} must hold a folder of images for each of two or more classes, not {held}")
     digest, passed_over, files = hashlib.sha256(), list[str](), dict[str, list[tuple[str, int]]]()
     if splits:
-        warn_unused(path, splits.values(), f"splits are {', '.join(SPLITS)}")
+        warn_unused(path, splits.values(), ONLY_SPLITS)
     for split, top in tops.items():
         side = top.name if splits else ""
         here = _folders(top)
-        warn_unused(top, list_folder(top)[1], "images lie in the folders of the classes")
+        warn_unused(top, list_folder(top)[1], "only the folders of the classes are read")
         for name in sorted(set(folders) ^ set(here)):
             has, lacks = (tops["train"], top) if name in folders else (top, tops["train"])
             raise ValueError(f"{lacks} has no folder {name!r}, but {has} has: both need the same classes")

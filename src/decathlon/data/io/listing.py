@@ -24,6 +24,8 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 SPLITS = ("train", "test", "val")  # in the order in which examples are kept
+ONLY_SPLITS = "only the splits train, val and test are read"
+YEAR = re.compile(r"[-_]?(19|20)\d\d$")
 MAX_ERRORS = 10  # unreadable files that an error names
 MISSING = ("null", "none", "n/a", "na", "#n/a", "<na>")  # how programs write that there is no value; R writes NA
 
@@ -66,21 +68,27 @@ def split_name(name: str) -> str | None:
 
     A year behind it does not count: COCO's `train2017` is train.
     """
-    word = re.sub(r"[-_]?(19|20)\d\d$", "", name.casefold())
+    word = YEAR.sub("", name.casefold())
     return next((split for split, names in SPLIT_NAMES.items() if word in names), None)
 
 
-def check_no_splits(classes: Iterable[str], folder: Path) -> None:
-    """Raise ValueError where folders of classes are called as several splits: `train` and `test1`, or `train_images`.
+def has_year(path: Path) -> bool:
+    """Whether a name ends in a year."""
+    return YEAR.search(path.stem) is not None
 
-    So are downloads whose labels are in a table; one class can be called `train`.
+
+def check_no_splits(classes: Iterable[str], folder: Path) -> None:
+    """Raise ValueError where folders of classes are named like splits: `train` and `test1`, or `train_images`.
+
+    So are those of downloads with a table of labels. One class can be called `train`.
     """
-    held = re.compile(r"[-_ ]?(\d+|images?|imgs?|photos?|data|set|texts?)$", re.IGNORECASE)
-    splits = {name: split for name in classes if (split := split_name(held.sub("", name)))}
-    if len(set(splits.values())) > 1:
+    classes = list(classes)
+    content = re.compile(r"[-_ ]?(\d+|images?|imgs?|photos?|data|set|texts?)$", re.IGNORECASE)
+    splits = {name: split for name in classes if (split := split_name(content.sub("", name)))}
+    if len(set(splits.values())) > 1 and len(splits) >= len(classes) - 1:
         raise ValueError(
-            f"{folder} holds {some(splits)}, which are called as splits and hold no folder for each class; sort the "
-            "files into such folders: tables of labels are not read"
+            f"{folder} holds {some(splits)}, which are named like splits but hold no folder for each class; sort the "
+            "files into such folders (tables of labels are not read), or rename these folders if they are classes"
         )
 
 
@@ -109,10 +117,12 @@ def choose_splits(paths: Iterable[Path], where: Path) -> dict[str, Path]:
     chosen: dict[str, Path] = {}
     for path in paths:
         split = split_name(path.stem if path.is_file() else path.name)
-        if split in chosen:
+        if split in chosen and has_year(path) != has_year(chosen[split]):
+            chosen[split] = path if has_year(chosen[split]) else chosen[split]  # `train` comes before `train2017`
+        elif split in chosen:
             names = f"{chosen[split].name} and {path.name}"
-            raise ValueError(f"{where} holds {names}, both of which name the {split} split")
-        if split:
+            raise ValueError(f"{where} holds {names}, both of which name the {split} split: merge them")
+        elif split:
             chosen[split] = path
     return {split: chosen[split] for split in SPLITS if split in chosen} if "train" in chosen else {}
 

@@ -18,7 +18,7 @@ from decathlon.data.io.listing import (
     split_name,
 )
 from decathlon.data.io.voc_coco import Annotation, read_coco
-from decathlon.messages import some, warn
+from decathlon.messages import pluralize, some, warn
 
 # Names of COCO's JSON files that do not name a split: of this package, Label Studio, Roboflow, CVAT.
 COCO_NAMES = ("annotations", "result", "_annotations.coco", "instances_default", "instances", "coco")
@@ -80,17 +80,17 @@ def is_labelme(file: Path) -> bool:
 
 
 def read_start(file: Path) -> bytes:
-    """The first megabyte of a file, without blanks before it."""
+    """The first megabyte of a file, without a byte-order mark and blanks before it."""
     with files.check_file(file).open("rb") as stream:
-        return stream.read(1 << 20).lstrip()
+        return stream.read(1 << 20).removeprefix(b"\xef\xbb\xbf").lstrip()
 
 
 def _choose_json(jsons: list[Path], folder: Path) -> Path:
-    if is_labelme(jsons[0]):
-        raise ValueError(f"{jsons[0]} is labelme's own format, which is not read: export COCO, PASCAL VOC or YOLO")
-    if len(jsons) == 1:
+    if len(jsons) == 1 and not is_labelme(jsons[0]):
         return jsons[0]
     known = [file for file in jsons if file.stem.casefold() in COCO_NAMES or "instances" in file.stem.casefold()]
+    if len(known) != 1 and is_labelme(jsons[0]):
+        raise ValueError(f"{jsons[0]} is labelme's own format, which is not read: export COCO, PASCAL VOC or YOLO")
     if len(known) != 1:
         raise ValueError(f"{folder} holds {some(file.name for file in jsons)}: name the one to read as --data FILE")
     others = [file.name for file in jsons if file not in known]
@@ -102,6 +102,7 @@ def read_coco_sides(folder: Path, jsons: dict[str, Path]) -> Listing:
     """All annotations, by split, and the classes: the categories of the training file."""
     index = FileIndex(folder, IMAGE_SUFFIXES)
     annotations_of, names, elsewhere = dict[str, list[Annotation]](), list[str](), list[str]()
+    foreign: dict[str, list[Path]] = {}  # found by their names alone, in the folder of another split
     for side, file in jsons.items():
 
         def find(name: str, side: str = side, file: Path = file) -> Path | None:
@@ -110,6 +111,8 @@ def read_coco_sides(folder: Path, jsons: dict[str, Path]) -> Listing:
                 matching = [p for p in matching if side in _sides_above(p, folder)]
             if len(matching) > 1:
                 raise ValueError(f"it lists {name!r}, which may be {some(p.relative_to(folder) for p in matching)}")
+            if matching and (above := _sides_above(matching[0], folder)) and side not in above:
+                foreign.setdefault(side, []).append(matching[0])
             if matching and is_elsewhere(name, matching[0]):
                 elsewhere.append(f"{name}: {matching[0].relative_to(folder)}")
             return matching[0] if matching else None
@@ -121,7 +124,12 @@ def read_coco_sides(folder: Path, jsons: dict[str, Path]) -> Listing:
             f"{folder}: {len(elsewhere):,} images are not where they are listed, others of their names are taken "
             f"({some(elsewhere)})"
         )
-    _check_sides(annotations_of, folder)
+    for side, images in foreign.items():
+        if len(jsons) > 1 and any(side in _sides_above(a.image_path, folder) for a in annotations_of[side]):
+            raise FileNotFoundError(
+                f"{folder}: {pluralize(len(images), 'image')} of {side} absent; in the folder of another split there "
+                f"are others of the same names ({some(image.relative_to(folder) for image in images)})"
+            )
     if list(annotations_of) == ["train"]:
         annotations_of = _divide_by_folders(annotations_of["train"], folder)
     used = {annotation.image_path for annotations in annotations_of.values() for annotation in annotations}
@@ -144,23 +152,7 @@ def is_elsewhere(name: str, image: Path) -> bool:
 
 def _sides_above(image: Path, folder: Path) -> set[str]:
     """The splits that the folders above an image name: `train2017` is train."""
-    named = {split_name(part.rstrip("0123456789-_")) for part in image.relative_to(folder).parts[:-1]}
-    return {side for side in named if side}
-
-
-def _check_sides(annotations_of: dict[str, list[Annotation]], folder: Path) -> None:
-    """Raise FileNotFoundError where a split has a folder of images, but some of its images lie in another split's.
-
-    They are other images of the same names. If all of them lie there, the files alone make the splits.
-    """
-    for side, listed in annotations_of.items():
-        above = [(a.image_path.relative_to(folder), _sides_above(a.image_path, folder)) for a in listed]
-        foreign = [image for image, sides in above if sides and side not in sides]
-        if foreign and len(annotations_of) > 1 and any(side in sides for _, sides in above):
-            raise FileNotFoundError(
-                f"{folder}: {len(foreign):,} images listed for {side} are not there, only others of their names in the "
-                f"folder of another split ({some(foreign)})"
-            )
+    return {side for part in image.relative_to(folder).parts[:-1] if (side := split_name(part))}
 
 
 def _divide_by_folders(annotations: list[Annotation], folder: Path) -> dict[str, list[Annotation]]:
@@ -169,9 +161,8 @@ def _divide_by_folders(annotations: list[Annotation], folder: Path) -> dict[str,
     for annotation in annotations:
         sides = _sides_above(annotation.image_path, folder)
         divided.setdefault(sides.pop() if len(sides) == 1 else "", []).append(annotation)
-    named = [side for side in SPLITS if side in divided]
     if "" not in divided and "train" in divided:
-        return {side: divided[side] for side in named}
-    if len(named) > 1:
-        warn(f"{folder}: folders are called as splits, but not those of all images: they are divided at random")
+        return {side: divided[side] for side in SPLITS if side in divided}
+    if len(divided) > 1:
+        warn(f"{folder}: some folders are named like splits, but not those of all images: they are divided at random")
     return {"train": annotations}

@@ -10,13 +10,14 @@ from PIL import Image
 
 from decathlon.data.io.images import IMAGE_SUFFIXES
 from decathlon.data.io.listing import (
-    FileIndex,
+    ONLY_SPLITS,
     find_folder,
     find_splits,
     has_suffix,
     list_folder,
     raise_errors,
     split_name,
+    walk,
     warn_unused,
 )
 from decathlon.messages import some, warn
@@ -49,9 +50,10 @@ def list_own_masks(folder: Path, suffix: str) -> list[tuple[str, Path, Path]]:
         inner = find_splits(masks)
         if missing := sorted(set(tops) - set(inner)):
             raise ValueError(f"{masks} has no folder for the {missing[0]} split, but {images} has")
+        _check_beside(folder, images, masks)
         return [triple for side, top in tops.items() for triple in pair_masks(side, top, inner[side], suffix)]
     if images is None and (tops := find_splits(folder)):
-        warn_unused(folder, tops.values(), "splits are train, val and test")
+        warn_unused(folder, tops.values(), ONLY_SPLITS)
         return [triple for side, top in tops.items() for triple in _pair_folder(side, top, suffix)]
     if images is not None and masks is not None:
         _check_beside(folder, images, masks)
@@ -64,16 +66,19 @@ def _check_beside(folder: Path, images: Path, masks: Path) -> None:
     """Say which folders beside those of the images and masks hold images.
 
     Raises:
-        ValueError: A folder called as a split is among them: it would be lost as such.
+        ValueError: A split with masks is among them, which would be lost.
     """
     others = [path for path in list_folder(folder)[1] if path not in (images, masks)]
-    others = [path for path in others if FileIndex(path, IMAGE_SUFFIXES).files]
-    if split := next((path.name for path in others if split_name(path.name)), None):
-        raise ValueError(
-            f"{folder} holds the split {split} beside {images.name}: put {images.name} and masks into train"
-        )
+    others = [path for path in others if path.name.casefold() != "segmentationobject"]  # CVAT's, of each object
+    others = [path for path in others if any(has_suffix(file, IMAGE_SUFFIXES) for file in walk(path))]
+    for path in others:
+        if split_name(path.name) and (find_folder(path, *MASK_FOLDERS) or find_pairs(path)):
+            raise ValueError(
+                f"{folder} holds the split {path.name} beside {images.name} and {masks.name}: lay all splits out "
+                "alike, as train/images and train/masks"
+            )
     if others:
-        warn(f"{folder}: ignored {some(path.name for path in others)}: read are {images.name} and {masks.name}")
+        warn(f"{folder}: ignored {some(path.name for path in others)}: only {images.name} and {masks.name} are read")
 
 
 def _pair_folder(side: str, folder: Path, suffix: str) -> list[tuple[str, Path, Path]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from decathlon.data.io import files
-from decathlon.data.io.listing import choose_splits, has_suffix, list_folder, split_name, walk, warn_unused
+from decathlon.data.io.listing import ONLY_SPLITS, choose_splits, has_suffix, list_folder, split_name, walk, warn_unused
 from decathlon.errors import nearest
 from decathlon.messages import some, warn
 
@@ -70,16 +70,17 @@ def find_tables(folder: Path) -> dict[str, Path]:
         ValueError: Several tables could be meant, or a split is in a format that is not read.
     """
     listed = list_folder(folder)[0]
-    for file in listed:
-        if has_suffix(file, FOREIGN_SUFFIXES) and split_name(file.name.partition(".")[0]):
-            raise ValueError(f"{file}: {SAVE_AS}")
     tables = [file for file in listed if has_suffix(file, TABLE_SUFFIXES)]
     chosen = choose_splits(tables, folder)
+    for file in listed:
+        split = split_name(file.name.partition(".")[0])
+        if has_suffix(file, FOREIGN_SUFFIXES) and split and split not in chosen:
+            raise ValueError(f"{file}: {SAVE_AS}")
     if not chosen and len(tables) > 1:
         names = some(table.name for table in tables)
         raise ValueError(f"{folder} holds several tables ({names}), none called train: name one as --data FILE")
     chosen = chosen or {"train": tables[0]}
-    warn_unused(folder, chosen.values(), "splits are train, val and test")
+    warn_unused(folder, chosen.values(), ONLY_SPLITS)
     return chosen
 
 
@@ -188,6 +189,8 @@ def _check_quotes(records: list[tuple[int, list[str]]], path: Path, delimiter: s
     """Raise ValueError where a quoted text runs over lines that look like rows: its quote was left open."""
     width = len(records[0][1])
     known = {fields[columns[-1]].strip() for _, fields in records[1:] if not any("\n" in field for field in fields)}
+    known.discard("")  # rows without a label
+    numbers = {label for label in known if label.replace(".", "").replace("-", "").isdigit()}  # as in "3,5"
     for line, fields in records[1:]:
         for field in fields:
             inner = re.split(r"\r\n|\r|\n", field)[1:]
@@ -196,7 +199,7 @@ def _check_quotes(records: list[tuple[int, list[str]]], path: Path, delimiter: s
             likely = 0
             if len(inner) == 1:  # the line before it was a row up to its label?
                 parts = re.split(r"\r\n|\r|\n", field)[0].split(delimiter)
-                likely += len(parts) == width > 1 and parts[columns[-1]] in known
+                likely += len(parts) == width > 1 and parts[columns[-1]] in known - numbers
             for text in inner[:-1] or inner:
                 parts = text.split(delimiter)
                 # The last line within is cut off where the next quotation mark stands.

@@ -19,9 +19,10 @@ from decathlon.data.io.listing import (
     list_folder,
     raise_errors,
     split_name,
+    walk,
 )
 from decathlon.data.io.voc_coco import Annotation, Box
-from decathlon.messages import some, warn
+from decathlon.messages import pluralize, some, warn
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
 CLASS_LISTS = ("classes.txt", "obj.names")  # of labelImg and Label Studio, and of Darknet
@@ -40,10 +41,10 @@ def find_yolo(path: Path) -> Folders:
     if images is not None and labels is not None:
         if not (tops := find_splits(images)):
             return {"train": (images, labels)} if FileIndex(labels, (".txt",)).files else {}
-        inner = {split_name(folder.name): folder for folder in list_folder(labels)[1]}
-        if missing := [side for side in tops if side not in inner]:
+        inner = find_splits(labels)
+        if missing := [side for side in tops if side not in inner and side != "test"]:
             raise ValueError(f"{labels} has no folder for the {missing[0]} split, but {images} has")
-        return {side: (top, inner[side]) for side, top in tops.items()}
+        return {side: (top, inner[side]) for side, top in tops.items() if side in inner}
     folders: Folders = {}
     for side, top in find_splits(path).items():
         images, labels = find_folder(top, "images"), find_folder(top, "labels")
@@ -71,26 +72,48 @@ def class_lists(path: Path) -> tuple[list[Path], list[Path]]:
 def find_class_list(path: Path, folders: Folders) -> Path | None:
     """The file that names the classes: in the folder, or among the labels, as labelImg writes it.
 
+    A YAML file comes first. Of several lists the longest counts: labelImg adds to the one beside the labels at hand.
+
     Raises:
         ValueError: Several YAML files, or several lists where there is none, name different classes.
     """
     labels = [top for _, top in folders.values()]
-    places = [class_lists(place) for place in dict.fromkeys((path, *labels, *(top.parent for top in labels)))]
-    configs, lists = ([file for place in places for file in place[kind]] for kind in (0, 1))
-    candidates = configs or lists
-    if len(candidates) > 1 and len({tuple(read_names(file)) for file in candidates}) > 1:
-        names = some(file.relative_to(path) for file in candidates)
-        way = "name the one to read as --data FILE" if configs else "keep one of them"
-        raise ValueError(f"{path} holds {names}, which name different classes: {way}")
-    if configs and any(read_names(file) != read_names(configs[0]) for file in lists):
-        warn(f"{path}: {lists[0].name} names other classes than {configs[0].name}, whose names are taken")
-    return candidates[0] if candidates else None
+    places = dict.fromkeys((path, *labels, *(top.parent for top in labels)))
+    found = [class_lists(place) for place in places if place.is_relative_to(path)]
+    configs, lists = ([file for both in found for file in both[kind]] for kind in (0, 1))
+    if len(candidates := configs or lists) < 2 and not (configs and lists):
+        return candidates[0] if candidates else None
+    names_of = {file: _listed_names(file) for file in (*configs, *lists)}
+    longest = max(candidates, key=lambda file: len(names_of[file]))
+    names = names_of[longest]
+    if any(names_of[file] != names[: None if configs else len(names_of[file])] for file in candidates):
+        held = some(file.relative_to(path) for file in candidates)
+        way = "name the one to read as --data FILE" if configs else "number the classes alike in all labels"
+        raise ValueError(f"{path} holds {held}, which name different classes: {way}")
+    if configs and (others := [file.name for file in lists if names_of[file] != names[: len(names_of[file])]]):
+        warn(f"{path}: {others[0]} names other classes than {longest.name}, whose names are taken")
+    return longest
+
+
+def _listed_names(file: Path) -> list[str]:
+    """The names of a file that is one of several; none where they cannot be read, which is said if it is taken."""
+    try:
+        return read_names(file)
+    except ValueError:
+        return []
 
 
 def config_value(file: Path, key: str) -> str | None:
     """What stands behind a key at the beginning of a line of a YAML file; None where there is no such line."""
-    match = re.search(rf"^{key}[ \t]*:(.*)$", files.read_text(file, MAX_CONFIG_BYTES), re.MULTILINE)
-    return match[1].strip() if match else None
+    lines = _without_comments(files.read_text(file, MAX_CONFIG_BYTES))
+    match = next((match for line in lines if (match := re.match(rf"{key}\s*:(.*)", line))), None)
+    return _unquote(match[1].strip()) if match else None
+
+
+def has_keypoints(path: Path, config: Path | None) -> bool:
+    """Whether the labels are poses: a box and behind it keypoints, as a YAML file says by `kpt_shape`."""
+    configs = [config] if config else [file for file in list_folder(path)[0] if has_suffix(file, CONFIG_SUFFIXES)]
+    return any(config_value(file, "kpt_shape") is not None for file in configs)
 
 
 def read_names(file: Path) -> list[str]:
@@ -113,8 +136,12 @@ def read_names(file: Path) -> list[str]:
     return names
 
 
+def _without_comments(text: str) -> list[str]:
+    return [re.sub(r"(^|\s)#.*", "", line).rstrip() for line in text.splitlines()]
+
+
 def _names_of_config(text: str, file: Path) -> list[str]:
-    lines = [re.sub(r"(^|\s)#.*", "", line).rstrip() for line in text.splitlines()]
+    lines = _without_comments(text)
     start = next((n for n, line in enumerate(lines) if re.match(r"names\s*:", line)), None)
     if start is None:
         raise ValueError(f"{file} has no names")
@@ -159,11 +186,12 @@ def read_yolo(
         ValueError: Label files are not as they must be: names ten of them, with the line; or it is not clear which
             file names the classes.
     """
-    listed = config or find_class_list(path, folders)
+    _check_beside(path, folders)
+    has_names = config is not None and config_value(config, "names") is not None
+    listed = config if has_names else find_class_list(path, folders)
     names = read_names(listed) if listed is not None else []
     errors, highest, empty, polygons = list[Exception](), 0, list[str](), list[str]()
-    is_config = listed is not None and has_suffix(listed, CONFIG_SUFFIXES)
-    keypoints = is_config and listed is not None and config_value(listed, "kpt_shape") is not None
+    keypoints = has_keypoints(path, config)
     sides: dict[str, list[Annotation]] = {}
 
     def name_of(number: int, where: str) -> str:
@@ -185,18 +213,17 @@ def read_yolo(
             where = str(label or image)
             sides[side].append(Annotation(image, where, None, boxes, classes, [False] * len(boxes), normalized=True))
     raise_errors(errors, path)
-    _check_beside(path, folders)
     if list(sides) == ["train"]:
         if lists := split_lists(path):
             sides = divide_by_lists(sides["train"], lists, path)
-        elif is_config and listed is not None and _names_splits(listed):
-            warn(f"{path}: the splits in {listed.name} are not read, but folders called train, val and test")
+        elif listed is not None and has_suffix(listed, CONFIG_SUFFIXES) and _names_splits(listed):
+            warn(f"{path}: splits are folders called train, val and test; those that {listed.name} names are not read")
     if empty:
         warn(f"{path}: {len(empty):,} boxes without area are left out ({some(empty)})")
     if polygons:
         warn(
-            f"{path}: {len(polygons):,} lines hold more than a box and are taken as polygons, with the box around them "
-            f"({some(polygons)}); for poses give kpt_shape in data.yaml"
+            f"{path}: {pluralize(len(polygons), 'line')} with more than a box taken as polygons, with the box around "
+            f"them ({some(polygons)}); poses need kpt_shape in data.yaml"
         )
     if not names:
         names = [str(number) for number in range(highest + 1)]
@@ -214,16 +241,20 @@ def _check_beside(path: Path, folders: Folders) -> None:
     """Say which images lie beside the folders of the layout.
 
     Raises:
-        ValueError: A folder called as a split is among them: it would be lost as such.
+        ValueError: A split with labels is among them, which would be lost.
     """
     tops = {top for both in folders.values() for top in both}
-    spare = [image for image in FileIndex(path, IMAGE_SUFFIXES).files if not tops & set(image.parents)]
+    images = (file for file in walk(path) if has_suffix(file, IMAGE_SUFFIXES))
+    spare = [image for image in images if not any(parent in tops for parent in image.parents)]
     if not spare:
         return
     known = {top.relative_to(path).parts[:1] for top in tops}
-    names = [parts[0] for image in spare if (parts := image.relative_to(path).parts)[:1] not in known]
-    if split := next((name for name in names if split_name(name)), None):
-        raise ValueError(f"{path} holds the split {split} beside images and labels: put these two into train")
+    for name in dict.fromkeys(parts[0] for image in spare if (parts := image.relative_to(path).parts)[:1] not in known):
+        if split_name(name) and any(has_suffix(file, (".txt",)) for file in walk(path / name)):
+            raise ValueError(
+                f"{path} holds the split {name} beside images and labels: lay all splits out alike, as "
+                "train/images and train/labels"
+            )
     warn(f"{path}: {len(spare):,} images in other folders are left out ({some(i.relative_to(path) for i in spare)})")
 
 
