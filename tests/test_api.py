@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,13 @@ def test_train_load_evaluate(tmp_path: Path) -> None:
     assert model.recipe.epochs == 2
     assert model.classes == [str(digit) for digit in range(10)]
     assert model.evaluate()["accuracy"] == pytest.approx(run.value)
+    changed = decathlon.load(run)
+    for parameter in changed.network.parameters():
+        parameter.data.zero_()
+    assert changed.evaluate()["loss"] == pytest.approx(math.log(10))
+    changed.export(tmp_path / "zero.onnx")
+    (guess,) = decathlon.load(tmp_path / "zero.onnx").predict([digit_one()])
+    assert list(guess.to_dict()["probabilities"].values()) == pytest.approx([0.1] * 10)
     assert decathlon.open_run(run.folder) == run
     exported = tmp_path / "mlp.onnx"
     assert model.export(exported)["files"] == [str(exported)]
@@ -215,6 +223,22 @@ def test_infinite_constants_of_an_own_network(tmp_path: Path) -> None:
     )
     run = decathlon.train("mnist-mlp", data="sample", epochs=3, model=f"{file}:net", out=tmp_path / "run")
     assert run.value > 0.6
+    assert decathlon.load(run).evaluate()["accuracy"] == pytest.approx(run.value)
+
+
+def test_what_is_in_no_state_dict_is_loaded_as_it_was(tmp_path: Path) -> None:
+    """A tensor that is neither parameter nor buffer is drawn with the seed of the training."""
+    file = tmp_path / "net.py"
+    file.write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.projection = torch.randn(784, 32) / 5\n"
+        "        self.output = nn.Linear(32, 10)\n\n    def forward(self, images):\n"
+        "        return self.output((images.flatten(1) @ self.projection).relu())\n\n\ndef net():\n    return Net()\n"
+    )
+    run = decathlon.train(
+        "mnist-mlp", data="sample", epochs=5, model=f"{file}:net", out=tmp_path / "run", optimizer={"lr": 0.02}
+    )
+    assert run.value > 0.5
     assert decathlon.load(run).evaluate()["accuracy"] == pytest.approx(run.value)
 
 

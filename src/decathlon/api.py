@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,7 +245,7 @@ class Model:
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes, in the order of their labels."""
+        """Names of the classes, in the order of their labels; a detector's network counts them from 1."""
         return list(self.info.classes)
 
     def predict(self, inputs: Sequence[Any], *, device: str = "auto", batch_size: int = 32) -> list[Prediction]:
@@ -287,7 +288,7 @@ class Model:
             return list(get_task(self.task).predict(self.network, inputs, self.recipe, self.info, batch_size))
 
     def evaluate(self, data_dir: str | Path | None = None) -> dict[str, float]:
-        """All metrics on the test split of the data that the network was trained on.
+        """All metrics of the network as it is now on the test split of the data that it was trained on.
 
         Args:
             data_dir: Folder of the official data; default: as in training.
@@ -299,10 +300,10 @@ class Model:
         from decathlon.training import runner
 
         self._require_run("evaluate")
-        return runner.evaluate(self.source, None if data_dir is None else str(data_dir)).metrics
+        return runner.evaluate(self.source, None if data_dir is None else str(data_dir), self.network).metrics
 
     def export(self, path: str | Path) -> dict[str, Any]:
-        """Write the network as an ONNX file, checked against PyTorch. Needs the extra `[export]`.
+        """Write the network as it is now as an ONNX file, checked against PyTorch. Needs the extra `[export]`.
 
         Returns:
             The files, the largest difference from PyTorch, and both latencies.
@@ -310,7 +311,7 @@ class Model:
         from decathlon.onnx.export import export
 
         self._require_run("export")
-        return export(self.source, Path(path).expanduser(), [])
+        return export(self.source, Path(path).expanduser(), [], copy.deepcopy(self.network).cpu())
 
     def _require_run(self, method: str) -> None:
         if self.source.suffix == ".onnx":

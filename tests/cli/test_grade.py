@@ -625,6 +625,28 @@ class Unregistered(nn.Module):
             x = torch.relu(conv(x))
         return self.output(F.max_pool2d(x, 2).flatten(1))
 
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self._blocks = [(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)), {"conv": nn.Conv2d(8, 8, 3)}]
+        self.output = nn.Linear(8 * 12 * 12, 10)
+
+class InPlace(nn.Module):
+    def __init__(self, keep):
+        super().__init__()
+        self.conv1, self.conv2, self.keep, self.state = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), keep, 0
+        self.output = nn.Linear(4 * 12 * 12, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.conv1(x))
+        y = torch.relu(self.conv2(x))
+        if self.keep and self.training:
+            self.state = self.state * 0.5 + y.mean()
+            y = y + self.state
+        elif not self.keep:
+            F.relu(y, inplace=True)
+        return self.output(F.max_pool2d(y, 2).flatten(1))
+
 class Other(nn.Module):
     def __init__(self, end):
         super().__init__()
@@ -641,6 +663,9 @@ class Other(nn.Module):
         return {"detached": x.detach(), "tuple": (x, x), "nothing": None, "first": x[0], "good": x}[self.end]
 
 def unregistered(): return Unregistered()
+def in_place(): return InPlace(False)
+def keeps(): return InPlace(True)
+def nested(): return Nested()
 def detached(): return Other("detached")
 def pair(): return Other("tuple")
 def nothing(): return Other("nothing")
@@ -656,8 +681,11 @@ def its_class(): return Other
     ("function", "stage", "words"),
     [
         ("unregistered", "file", "convs is a Python list: the 2 layers in it are not registered"),
+        ("nested", "file", "_blocks is a Python list: the 3 layers in it are not registered"),
+        ("in_place", "gradients", "was changed in place; x = x + y in place of x += y"),
+        ("keeps", "gradients", "something is kept from one batch to the next; detach() it"),
         ("its_class", "file", "returned the class Other: write Other()"),
-        ("missing", "file", "has no function 'missing'; it has unregistered, detached, pair"),
+        ("missing", "file", "has no function 'missing'; it has unregistered, in_place, keeps"),
         ("pair", "shapes", "returns a tuple for an input of shape (2, 1, 28, 28); it must return one tensor of shape"),
         ("nothing", "shapes", "is return missing in forward()?"),
         ("first", "shapes", "the first dimension, that of the batch, is lost"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from decathlon.data.base import Split
-from decathlon.data.divide import split_three_ways
+from decathlon.data.divide import Contents, split_three_ways
 
 # Sides, below how many a sixth is held out, and SHA-256 of the numbers of the images in each part.
 KNOWN = [
@@ -54,3 +54,20 @@ def test_too_few_are_reported() -> None:
     numbers = torch.arange(2)
     with pytest.raises(ValueError, match="mine holds too few images to train on and to measure with: 2"):
         split_three_ways({"train": Split(numbers, numbers)}, Path("mine"))
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_own_examples_stay_in_their_splits_whatever_their_order(by_class: bool) -> None:
+    """Else `evaluate` would test on what was trained on, where files were renamed or rows sorted in between."""
+
+    def parts(order: torch.Tensor) -> list[list[int]]:
+        split = Split(order, order % 3)
+        contents = Contents([f"content {number}" for number in order.tolist()], [str(n) for n in range(len(order))])
+        sides = split_three_ways({"train": split}, Path("mine"), by_class=by_class, contents={"train": contents})
+        return [part.inputs.tolist() for part in sides]
+
+    first = parts(torch.arange(120))
+    assert [len(part) for part in first] == [99, 9, 12]
+    assert parts(torch.randperm(120, generator=torch.Generator().manual_seed(1))) == first
+    more = parts(torch.arange(130))
+    assert not set(more[2]) & set(first[0]) or len(set(more[2]) & set(first[0])) <= 1

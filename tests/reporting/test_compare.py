@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import real_inputs
 from conftest import Command
 from resuming import interrupt_after
 
@@ -87,11 +88,15 @@ def test_several_runs_give_the_spread_of_the_difference() -> None:
 
 
 def test_several_runs_are_grouped_by_task() -> None:
-    def summaries(*tasks_and_seeds: tuple[str, int]) -> list[tuple[Path, dict[str, Any]]]:
-        return [
-            (Path(str(number)), {"task": task, "seed": seed, "data": "mnist", "metric": "accuracy"})
+    names = {"a": "mnist-mlp", "b": "mnist-cnn", "c": "mnist-autoencoder"}
+
+    def summaries(*tasks_and_seeds: tuple[str, int], **of_last: Any) -> list[tuple[Path, dict[str, Any]]]:
+        runs = [
+            (Path(str(number)), {"task": names[task], "seed": seed, "data": "mnist", "metric": "accuracy"})
             for number, (task, seed) in enumerate(tasks_and_seeds)
         ]
+        runs[-1][1].update(of_last)
+        return runs
 
     sides = group_runs(summaries(("a", 0), ("b", 0), ("a", 1)))
     assert [[str(folder) for folder, _ in side] for side in sides] == [["0", "2"], ["1"]]
@@ -100,6 +105,8 @@ def test_several_runs_are_grouped_by_task() -> None:
         group_runs(summaries(("a", 0), ("b", 0), ("c", 0)))
     with pytest.raises(UsageError, match="same seed"):
         group_runs(summaries(("a", 0), ("b", 0), ("a", 0)))
+    with pytest.raises(UsageError, match="the runs of mnist-mlp have different recipes: fast; epochs 1"):
+        group_runs(summaries(("a", 0), ("b", 0), ("a", 1), overrides={"epochs": 1}))
 
 
 @pytest.mark.parametrize(
@@ -126,6 +133,19 @@ def test_other_data_are_no_comparison(decathlon: Command) -> None:
     done = decathlon("compare", "./mnist-mlp", "./imdb-textcnn", "--epochs", "3")
     assert done.status == 2
     assert "--epochs is for training" in done.err
+
+
+def test_own_data_of_one_name_may_be_others(decathlon: Command) -> None:
+    for folder, classes in (("a", ("blue", "red")), ("b", ("cat", "dog"))):
+        real_inputs.classed(Path(folder) / "images", range(12), classes)
+        trained = decathlon(
+            *("train", "cifar10-skip", "--data", f"{folder}/images", "--out", f"run-{folder}", "--epochs", "1"),
+            *("--channels", "8", "8", "8", "--batch-size", "8"),
+        )
+        assert trained.status == 0, trained.err
+    done = decathlon("compare", "./run-a", "./run-b")
+    assert done.status == 1
+    assert "the classes of run-a are ['blue', 'red'], those of run-b ['cat', 'dog']" in done.err
 
 
 def test_a_failed_training_is_reported(decathlon: Command) -> None:

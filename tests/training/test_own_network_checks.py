@@ -64,6 +64,31 @@ class Dropped(nn.Sequential):
         return F.dropout(super().forward(x), 0.5)
 def dropped(): return Dropped(nn.Flatten(), nn.Linear(784, 10))
 
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.n, self.o = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, track_running_stats=False), nn.Linear(8, 10)
+    def forward(self, x):
+        return self.o(F.relu(self.n(self.a(x))).mean((2, 3)))
+
+class Code(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(784, 16), nn.Linear(16, 784)
+    def forward(self, x):
+        code = self.a(x.flatten(1))
+        return self.b(code).view(x.shape), code + torch.randn_like(code)
+
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.out = nn.Embedding(40_000, 8), nn.Linear(8, 2)
+        nn.init.uniform_(self.out.bias, 0.4, 0.6)
+        nn.init.zeros_(self.out.weight)
+    def forward(self, tokens):
+        return self.out(self.words(tokens)).amax(1)
+def colour_relu_in_place(): return nn.Sequential(Colour(), nn.ReLU(inplace=True))
+
 def mask_sigmoid(): return nn.Sequential(nn.Conv2d(3, 1, 3, padding=1), nn.Sigmoid())
 def head_softmax(): return nn.Sequential(nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 2), nn.Softmax(1))
 """
@@ -82,6 +107,7 @@ def plan(decathlon: Command, task: str, name: str) -> Answer:
         ("mnist-mlp", "relu", "ReLU"),
         ("mnist-cnn", "softmax", "softmax"),
         ("cifar10-skip", "colour_softmax", "softmax"),
+        ("cifar10-skip", "colour_relu_in_place", "ReLU"),
         ("imdb-textcnn", "Text", "softmax"),
         ("imdb-roberta", "head_softmax", "softmax"),
         ("pets-unet", "mask_sigmoid", "sigmoid"),
@@ -95,6 +121,15 @@ def test_probabilities_at_the_end_are_reported(task: str, name: str, end: str, d
 
 def test_outputs_that_are_random_in_evaluation_are_reported(decathlon: Command) -> None:
     assert "F.dropout needs training=self.training" in plan(decathlon, "mnist-mlp", "dropped").err
+    assert "draw no random numbers" in plan(decathlon, "mnist-autoencoder", "Code").err  # its codes, not its images
+
+
+def test_outputs_that_depend_on_the_batch_are_reported(decathlon: Command) -> None:
+    assert "depends on the others in the batch: batch norm needs" in plan(decathlon, "cifar10-skip", "Normed").err
+
+
+def test_a_maximum_of_logits_is_no_sigmoid(decathlon: Command) -> None:
+    assert "it ends in" not in plan(decathlon, "imdb-textcnn", "Positions").err
 
 
 @pytest.mark.parametrize("name", ["plain", "log_softmax"])

@@ -26,7 +26,15 @@ from decathlon.evaluation.metrics import classification, confusion_matrix, most_
 from decathlon.models.whitening import whiten
 from decathlon.tasks.base import get_task
 from decathlon.tasks.recipe import Optimizer, from_dict
-from decathlon.training.optim import VECTOR_LR_SCALE, Muon, make_optimizers, orthogonal, set_lr, update_ema
+from decathlon.training.optim import (
+    VECTOR_LR_SCALE,
+    Muon,
+    divide_parameters,
+    make_optimizers,
+    orthogonal,
+    set_lr,
+    update_ema,
+)
 from decathlon.training.stages import falls_behind
 from decathlon.training.trials import ReferenceTrial
 
@@ -415,3 +423,18 @@ def test_worse_than_an_untrained_reference_is_behind() -> None:
     expected = ReferenceTrial("", 0, 0.0, 0, [], 0, 0, 0, 0.80, curve)
     assert falls_behind([{"loss": 0.2, "value": 0.09}], expected)
     assert not falls_behind([{"loss": 0.2, "value": 0.80}], expected)
+
+
+def test_scales_are_no_matrices() -> None:
+    """A LayerScale of shape (C, 1, 1) starts near 0 and must grow; Muon keeps the norm of matrices."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 1), nn.Linear(1, 5))
+    network.scale = nn.Parameter(torch.full((4, 1, 1), 1e-6))
+    matrices, vectors = divide_parameters(network, list(network.parameters()))
+    assert [tuple(p.shape) for p in matrices] == [(4, 3, 3, 3), (1, 4, 1, 1), (5, 1)]
+    assert {tuple(p.shape) for p in vectors} == {(4, 1, 1), (4,), (1,), (5,)}
+    muon, adam = make_optimizers(network, Optimizer("muon", lr=0.1))
+    assert sum(len(group["params"]) for group in muon.param_groups) == 3
+    assert sum(len(group["params"]) for group in adam.param_groups) == 4
+    adamw, *rest = make_optimizers(network, Optimizer("adamw", lr=0.1, weight_decay=0.1))
+    assert not rest
+    assert [(len(group["params"]), group["weight_decay"]) for group in adamw.param_groups] == [(3, 0.1), (4, 0.0)]

@@ -9,6 +9,8 @@ from typing import Any
 
 from decathlon.messages import pluralize, printable
 
+MAX_TEXT_CHARS = 80  # of an input, as the title of its prediction
+
 
 def print_text(text: object = "", end: str = "\n") -> None:
     """Print a text with its escape sequences made visible."""
@@ -85,7 +87,7 @@ def print_export(result: dict[str, Any]) -> None:
 def print_predictions(predictions: list[dict[str, Any]]) -> None:
     """Print predictions as `Prediction.to_dict` gives them: labels, probabilities with bars, objects, words."""
     for prediction in predictions:
-        print_text(f"{prediction['input']}: {prediction['label']}")
+        print_text(f"{prediction['input'][:MAX_TEXT_CHARS]}: {prediction['label']}")
         for note in prediction.get("notes", ()):
             print_text(f"  ({note})")
         for name, probability in list(prediction.get("probabilities", {}).items())[:10]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,8 @@ def hold_out(split: S, part: int = 12, by_class: bool = False, contents: Content
     """Divide a training split into training and validation (one in `part`, and with `by_class` one in `part` of each).
 
     The draw is fixed, not the run's seed's: all runs that are divided like this are compared on the same examples.
-    With `contents`, copies of one example are held out together or not at all.
+    With `contents`, copies of one example are held out together or not at all, and the draw depends on the contents
+    alone: files that were renamed or rows that were sorted since a training stay in their splits.
     """
     train, held = hold_out_indices(split, part, by_class, contents)
     return split[train], split[held]
@@ -61,7 +63,10 @@ def hold_out_indices(
     if groups is not None and len(split):
         first = torch.full((int(groups.max()) + 1,), len(split)).scatter_reduce(0, groups, chosen, "amin")
         chosen = first.sort().values  # the first of its copies stands for all of them
-    order = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))]
+    if contents is None:
+        order = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))]
+    else:
+        order = torch.tensor(sorted(chosen.tolist(), key=lambda i: _draw(contents.digests[i])), dtype=torch.int64)
     if by_class:
         order = order[stratified_order(split.targets[order])]
     count = max(1, len(order) // part)
@@ -77,6 +82,10 @@ def hold_out_indices(
         warn(f"there are only {len(chosen):,} different examples: some are both trained on and measured with")
         return hold_out_indices(split, part, by_class)
     return train, held
+
+
+def _draw(digest: str) -> bytes:
+    return hashlib.sha256(digest.encode(errors="surrogatepass")).digest()
 
 
 def stratified_order(labels: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def explain(
     if len(attributions):
         of_label = attributions[info.classes.index(ranked["label"])]
         pairs = pair_words(words.head_and_tail(tokens, max_length), of_label)
-    return TextClassification(input=text[:80], notes=tuple(notes), attributions=tuple(pairs), **ranked)
+    return TextClassification(input=text, notes=tuple(notes), attributions=tuple(pairs), **ranked)
 
 
 @torch.no_grad()

@@ -79,9 +79,9 @@ def onnx_graph(model: nn.Module, size: tuple[int, int], threshold: float, info: 
     side = -(-min(size[1], size[0] * 4 // 3) // STRIDE) * STRIDE
     fill = list(getattr(getattr(model, "transform", None), "image_mean", [0.5] * 3))
     metadata = {
-        "preprocessing": f"upright (EXIF), RGB, divided by 255; shorter side scaled to {size[0]} (bilinear), less "
-        f"where the longer one would have more than {side}; put into the upper left corner of a {side}×{side} square "
-        "that is filled with input.pad_value; the graph normalises",
+        "preprocessing": "upright (EXIF), RGB, transparency on white; divided by 255; shorter side scaled to "
+        f"{size[0]} (bilinear), less where the longer one would have more than {side}; put into the upper left corner "
+        f"of a {side}×{side} square that is filled with input.pad_value; the graph normalises",
         "postprocessing": "boxes (left, top, right, bottom) scaled back and clipped to the image; scores from "
         f"{threshold}; of boxes with an IoU of {NMS_IOU} or more that of the highest score",
         "labels": ["(background)", *info.classes],

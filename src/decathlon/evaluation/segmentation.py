@@ -86,7 +86,8 @@ def predict(
 def onnx_graph(model: nn.Module, size: int, info: DataInfo) -> OnnxGraph:
     """A network from images (N, 3, size, size) to logits (N, 1, size, size), to be written as ONNX."""
     metadata = {
-        "preprocessing": f"upright (EXIF), RGB, stretched to {size}×{size} (bilinear, antialiased); then divide by 255",
+        "preprocessing": f"upright (EXIF), RGB, transparency on white; stretched to {size}×{size} (bilinear, "
+        "antialiased); then divide by 255",
         "postprocessing": "mean of the logits of the image and of its horizontal flip, flipped back; resized to the "
         "image's size (bilinear); above 0 is pet, the sigmoid is its probability",
         "labels": info.classes,

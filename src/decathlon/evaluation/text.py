@@ -13,8 +13,6 @@ from decathlon.data.transforms.tokens import encode
 from decathlon.evaluation.onnx_graph import OnnxGraph, OnnxNetwork
 from decathlon.evaluation.predictions import TextClassification, require_text
 
-MAX_TITLE_CHARS = 80  # of a text, as the name of its prediction
-
 
 class EncoderClassifier(nn.Module):
     """An encoder and the classifier of its embeddings, as one network."""
@@ -70,7 +68,7 @@ def predict(
             count, limit = len(token_ids[i]), encoder.max_length - 2
             notes = (f"{count:,} tokens: its first and last {limit // 2} were read",) if count > limit else ()
             results[i] = TextClassification(
-                input=texts[i][:MAX_TITLE_CHARS], label=next(iter(ranking)), probabilities=ranking, notes=notes
+                input=texts[i], label=next(iter(ranking)), probabilities=ranking, notes=notes
             )
     return [result for result in results if result is not None]
 
@@ -79,8 +77,9 @@ def onnx_graph(classifier: EncoderClassifier, classes: list[str]) -> OnnxGraph:
     """What `export` writes: the network from token ids to logits, and the tokenizer in the metadata."""
     encoder = classifier.encoder
     metadata = {
-        "preprocessing": f"token ids by the tokenizer; of more than {encoder.max_length - 2} the first and last half "
-        "of these; the ids of start and end around them; shorter rows are filled up with pad",
+        "preprocessing": "HTML's entities and line breaks resolved, typographic quotes made plain, letters composed "
+        f"(NFC), single blanks; token ids by the tokenizer; of more than {encoder.max_length - 2} the first and last "
+        "half of these; the ids of start and end around them; shorter rows are filled up with pad",
         "postprocessing": "softmax over the logits; the most probable label",
         "labels": classes,
         "input": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import statistics
@@ -15,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from decathlon import __version__
 from decathlon.data import imdb
@@ -43,13 +45,14 @@ OPSET = 20  # ONNX operator set of 2023, supported by onnxruntime since 1.17
 SUMMARY_FIELDS = ("data", "split", "metric", "value", "seed", "epochs", "commit")  # copied into the metadata
 
 
-def export(folder: Path, out: Path, inputs: list[str]) -> dict[str, Any]:
+def export(folder: Path, out: Path, inputs: list[str], network: nn.Module | None = None) -> dict[str, Any]:
     """Write the network of a run as `out`, checked on `inputs`, or on test examples if there are none.
 
     Args:
         folder: A finished run.
         out: The file.
         inputs: Image files; for text tasks texts, or files with one per line.
+        network: In place of that of the run.
 
     Returns:
         The files, the largest difference from PyTorch, and the latency of both.
@@ -70,6 +73,7 @@ def export(folder: Path, out: Path, inputs: list[str]) -> dict[str, Any]:
     if "-" in inputs:
         raise UsageError("export reads its inputs twice: give files or texts, not standard input")
     loaded = load_run(folder)
+    loaded = loaded if network is None else dataclasses.replace(loaded, model=network.eval())
     graph = loaded.task.onnx_graph(loaded.model, loaded.recipe, loaded.info)
     out = out.resolve()
     if loaded.task.SPEC.dataset == "imdb":

@@ -24,6 +24,7 @@ from decathlon.errors import UsageError
 from decathlon.evaluation import plots
 from decathlon.messages import pluralize, say
 from decathlon.reporting import html
+from decathlon.reporting.scoreboard import changes
 from decathlon.runs import validate
 from decathlon.runs.folder import read_json, read_lines
 from decathlon.runs.load import Loaded, load_data, load_run
@@ -106,6 +107,8 @@ def group_runs(runs: list[FolderAndSummary]) -> list[list[FolderAndSummary]]:
                     f"these runs cannot be compared: {first_folder} has the {name} {first[name]}, "
                     f"{folder} has {summary[name]}"
                 )
+        if first["data"].startswith("own:"):  # which says no more than how its folder or file is called
+            _check_same_data(first_folder, folder)
     if len(runs) == 2:
         return [[run] for run in runs]
     sides: dict[str, list[FolderAndSummary]] = {}
@@ -116,7 +119,17 @@ def group_runs(runs: list[FolderAndSummary]) -> list[list[FolderAndSummary]]:
     for task, side in sides.items():
         if len({summary["seed"] for _, summary in side}) < len(side):
             raise UsageError(f"two runs of {task} have the same seed: they are not independent")
+        if len(recipes := dict.fromkeys(changes(summary) or "fast" for _, summary in side)) > 1:
+            raise UsageError(f"the runs of {task} have different recipes: {'; '.join(recipes)}")
     return list(sides.values())
+
+
+def _check_same_data(first: Path, second: Path) -> None:
+    """Raise ValueError where two runs on own data of one name had other classes, or splits of other sizes."""
+    one, other = validate.config(first), validate.config(second)
+    for name, a, b in (("classes", one.info.classes, other.info.classes), ("sizes", one.sizes, other.sizes)):
+        if a != b:
+            raise ValueError(f"these runs cannot be compared: the {name} of {first} are {a}, those of {second} {b}")
 
 
 def distinct_names(rows: list[dict[str, Any]]) -> list[str]:
@@ -203,7 +216,9 @@ def describe_run(folder: Path, loaded: Loaded, summaries: list[dict[str, Any]], 
         "train_seconds": summary["train_seconds"],
         "parameters": summary["parameters"],
         "multiplications": multiplications(loaded, data, fabric),
-        "training_per_second": summary["steps"] * recipe.batch_size / max(summary["train_seconds"], 1e-9),
+        "training_per_second": summary["steps"]
+        * min(recipe.batch_size, len(data.train))
+        / max(summary["train_seconds"], 1e-9),
         "evaluation_per_second": evaluation_speed(loaded, data, fabric),
         "training_memory_mib": summary.get("training_memory_mib"),
         "hardware": f"{summary['hardware']} ({pluralize(summary['threads'], 'thread')})",

@@ -163,20 +163,21 @@ def train_whole(
             summary = cast(Summary, runner.train(task.SPEC.id, dataclasses.replace(recipe, seed=seed), out))
         except Exception as error:  # networks fail in any way, larger batches than those of the stages included
             where = source_line(error, Path((options.model or "").rpartition(":")[0]))
-            if not where and not isinstance(error, FloatingPointError):
+            if not where and not isinstance(error, (FloatingPointError, RuntimeError)):
                 raise
-            message = f"it fails: {type(error).__name__}: {error}{where}" if where else str(error)
+            failed = where or not isinstance(error, FloatingPointError)
+            message = f"it fails: {type(error).__name__}: {error}{where}" if failed else str(error)
             return Stage("training", False, message, round(time.perf_counter() - start, 2)), []
         assert summary.folder is not None
         values = {name: value for name, value in summary.to_dict().items() if name != "folder"}
         html.write(Path(summary.folder), values)
         summaries.append(summary)
-    first, value = summaries[0], min(summary.value for summary in summaries)
+    first, worst = summaries[0], min(summaries, key=lambda summary: summary.value)
     message = f"test {first.metric} {', '.join(html.percent(summary.value) for summary in summaries)}"
-    passed = first.bar is None or value >= first.bar
+    passed = first.bar is None or worst.value >= first.bar
     if first.bar is not None:
         message += f", bar {100 * first.bar:g} %: {'cleared' if passed else 'missed'}"
-    message += "" if passed else f". {explain_miss(Path(first.folder or ''), first)}"
+    message += "" if passed else f". {explain_miss(Path(worst.folder or ''), worst)}"
     return Stage("training", passed, message, round(time.perf_counter() - start, 2)), summaries
 
 

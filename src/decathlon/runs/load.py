@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from decathlon.data.base import Data, DataInfo, parse_source
+from decathlon.data.base import Data, DataInfo, derive_seed, parse_source
 from decathlon.errors import UsageError
 from decathlon.messages import say
 from decathlon.runs import bundled, validate
@@ -49,7 +49,9 @@ def load_run(folder: Path) -> Loaded:
     weights = load_weights(folder / "model.safetensors")
     network = None
     if config.options.model and (function := config.options.model.rpartition(":")[2]):
-        network = load_network(f"{require_trusted(folder / 'model.py')}:{function}")
+        with torch.random.fork_rng(devices=[]):  # what is in no state_dict, as in training
+            torch.manual_seed(derive_seed(recipe.seed))
+            network = load_network(f"{require_trusted(folder / 'model.py')}:{function}")
     model = build_network(lambda: task.model(recipe, config.info, None, network), weights, folder, network is None)
     return Loaded(task, model.eval(), recipe, config, config.info)
 

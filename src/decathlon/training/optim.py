@@ -18,7 +18,7 @@ VECTOR_LR_SCALE = 0.05  # Adam's learning rate beside Muon, as a fraction of Muo
 def make_optimizers(model: nn.Module, options: Optimizer) -> list[torch.optim.Optimizer]:
     """AdamW, SGD with Nesterov momentum, or Muon; and lazy Adam for embeddings with sparse gradients.
 
-    Weight decay acts on matrices and kernels; not on biases and norms (one dimension), sparse embeddings (most of whose
+    Weight decay acts on matrices and kernels; not on vectors (biases, norms, scales), sparse embeddings (most of whose
     rows are not in the batch), or the parameters of a module with an attribute `lr_scale`, which scales their learning
     rate. Beside Muon, which ignores `lr_scale`, Adam's learning rate is `VECTOR_LR_SCALE` of Muon's, since its steps do
     not scale with the weights.
@@ -28,9 +28,10 @@ def make_optimizers(model: nn.Module, options: Optimizer) -> list[torch.optim.Op
     sparse = [p for p in parameters if id(p) in embeddings]
     dense = [p for p in parameters if id(p) not in embeddings]
     scales = {id(p): m.lr_scale for m in model.modules() if hasattr(m, "lr_scale") for p in m.parameters(recurse=False)}
+    matrices, vectors = divide_parameters(model, dense)
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in dense if p.ndim > 1 and id(p) not in scales], "weight_decay": options.weight_decay},
-        {"params": [p for p in dense if p.ndim <= 1 and id(p) not in scales], "weight_decay": 0.0},
+        {"params": [p for p in matrices if id(p) not in scales], "weight_decay": options.weight_decay},
+        {"params": [p for p in vectors if id(p) not in scales], "weight_decay": 0.0},
         *({"params": [p], "weight_decay": 0.0, "lr_scale": scales[id(p)]} for p in dense if id(p) in scales),
     ]
     groups = [group for group in groups if group["params"]]
@@ -41,7 +42,6 @@ def make_optimizers(model: nn.Module, options: Optimizer) -> list[torch.optim.Op
             torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, nesterov=options.momentum > 0)
         )
     elif groups and options.name == "muon":
-        matrices, vectors = [p for p in dense if p.ndim > 1], [p for p in dense if p.ndim <= 1]
         optimizers += [Muon(matrices, options.lr, options.momentum)] if matrices else []
         group = {"params": vectors, "lr_scale": VECTOR_LR_SCALE}
         optimizers += (
@@ -54,6 +54,17 @@ def make_optimizers(model: nn.Module, options: Optimizer) -> list[torch.optim.Op
         group = {"params": sparse, "lr_scale": VECTOR_LR_SCALE if muon else 1.0}
         optimizers.append(torch.optim.SparseAdam([group], betas=(0.9 if muon else options.momentum, options.beta2)))
     return optimizers
+
+
+def divide_parameters(
+    model: nn.Module, parameters: list[nn.Parameter]
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Matrices and kernels, and vectors; a scale of shape (C, 1, 1) is a vector, the weight of a layer is not."""
+    layers = (nn.Linear, nn.Embedding, nn.modules.conv._ConvNd)
+    weights = {id(module.weight) for module in model.modules() if isinstance(module, layers)}
+    is_vector = [p.ndim <= 1 or (p.numel() == max(p.shape) and id(p) not in weights) for p in parameters]
+    pairs = list(zip(parameters, is_vector, strict=True))
+    return [p for p, vector in pairs if not vector], [p for p, vector in pairs if vector]
 
 
 class Muon(torch.optim.Optimizer):

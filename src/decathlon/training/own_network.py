@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,16 +12,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from decathlon.data.base import Data, EpochShard
 from decathlon.evaluation.architecture import MOVE_OPS
-from decathlon.messages import some
+from decathlon.messages import pluralize, some
 from decathlon.tasks.base import Task
 from decathlon.tasks.recipe import Recipe
 
 LAST_OPS = {"_softmax": "softmax", "softmax": "softmax", "sigmoid": "sigmoid", "relu": "ReLU", "hardsigmoid": "sigmoid"}
-AFFINE_OPS = ("convolution", "addmm", "mm", "bmm", "linear")  # their outputs are logits, whatever range they are in
+# The outputs of these are logits, whatever range they are in; so is a maximum or mean of logits over positions.
+LOGIT_OPS = (
+    *("convolution", "addmm", "mm", "bmm", "linear", "amax", "max", "mean", "max_pool2d_with_indices", "avg_pool2d"),
+    *("adaptive_max_pool2d", "adaptive_max_pool1d", "_adaptive_avg_pool2d", "native_batch_norm", "native_layer_norm"),
+)
 TOLERANCE = 1e-3  # by which probabilities may miss a sum of 1, and two outputs for the same input may differ
 RANDOM = (
     "in evaluation its outputs for the same input differ: F.dropout needs training=self.training, and forward() should "
     "draw no random numbers"
+)
+MIXED = (
+    "in evaluation its output for an example depends on the others in the batch: batch norm needs its running "
+    "statistics (track_running_stats), and forward() should take no mean over dimension 0"
 )
 
 
@@ -36,7 +45,7 @@ def check_network(task: Task, model: nn.Module, network: nn.Module, data: Data, 
 
     Returns:
         What is likely to be a mistake, a sentence each: frozen parameters, a softmax, sigmoid or ReLU at the end,
-        outputs that are random in evaluation.
+        outputs that are random in evaluation or depend on the rest of the batch.
 
     Raises:
         ValueError: It fails on one example or on two, or returns another number of outputs.
@@ -54,18 +63,59 @@ def check_network(task: Task, model: nn.Module, network: nn.Module, data: Data, 
         if inputs is None:
             return remarks
         heads = _watch_heads(trial)
-        for count in (1, 2):
-            output, last_op = _run(trial.eval(), inputs[:count], count)
+        alone, _ = _run(trial.eval(), inputs[:1], 1)
+        output, last_op = _run(trial, inputs[:2], 2)
         if error is not None:
             raise ValueError(f"the network fails on a training batch of {len(inputs):,} examples: {_reason(error)}")
         if isinstance(output, Tensor):
             remarks += describe_end(output, last_op, task.SPEC.id)
-            again, _ = _run(trial, inputs[:2], 2)
-            if not torch.allclose(output, again, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
-                remarks.append(RANDOM)
+        again, _ = _run(trial, inputs[:2], 2)
+        if not _are_close(output, again, 2):
+            remarks.append(RANDOM)
+        elif not _are_close(output, alone, 1):
+            remarks.append(MIXED)
         for logits in heads:
             remarks += describe_end(logits, "", task.SPEC.id)
     return list(dict.fromkeys(remarks))
+
+
+def _are_close(output: Any, other: Any, count: int) -> bool:
+    """Whether the first rows of the tensors of two outputs are the same, but for rounding; lists are not compared."""
+    pairs = zip(*(value if isinstance(value, tuple) else (value,) for value in (output, other)), strict=False)
+    return all(
+        torch.allclose(a[:count], b[:count], rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+        for a, b in pairs
+        if isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim and b.ndim
+    )
+
+
+def describe_unregistered(network: nn.Module) -> str:
+    """A sentence on layers and parameters in Python lists, tuples or dicts, which are not trained; else empty."""
+    known = {id(part) for part in [*network.modules(), *network.parameters()]}
+    for prefix, module in network.named_modules():
+        for name, value in vars(module).items():
+            if not isinstance(value, (list, tuple, dict)):
+                continue
+            parts = [part for part in _flatten(value) if isinstance(part, (nn.Module, nn.Parameter))]
+            if lost := [part for part in parts if id(part) not in known]:
+                kind = "Module" if isinstance(lost[0], nn.Module) else "Parameter"
+                better = f"nn.{kind}Dict" if isinstance(value, dict) else f"nn.{kind}List"
+                what = pluralize(len(lost), "layer" if kind == "Module" else "parameter")
+                where = f"{prefix}.{name}" if prefix else name
+                return (
+                    f"{where} is a Python {type(value).__name__}: the {what} in it are not registered, so they would "
+                    f"not be trained; use {better}"
+                )
+    return ""
+
+
+def _flatten(value: Any) -> Iterator[Any]:
+    """What is in lists, tuples and dicts within each other."""
+    for part in value.values() if isinstance(value, dict) else value:
+        if isinstance(part, (list, tuple, dict)):
+            yield from _flatten(part)
+        else:
+            yield part
 
 
 def describe_frozen(network: nn.Module) -> list[str]:
@@ -86,9 +136,9 @@ def describe_end(output: Tensor, last_op: str, task_id: str) -> list[str]:
         last_op: The last operation, "" where it is not known.
         task_id: Of the task, for the sentence.
     """
-    end = LAST_OPS.get(last_op, "")
+    end = LAST_OPS.get(last_op.removesuffix("_"), "")  # of relu_, in place, the same
     values = output.float()
-    if not end and last_op not in AFFINE_OPS and values.numel() and bool(((values >= 0) & (values <= 1)).all()):
+    if not end and last_op not in LOGIT_OPS and values.numel() and bool(((values >= 0) & (values <= 1)).all()):
         sums_to_one = values.ndim > 1 and values.shape[1] > 1 and bool(((values.sum(1) - 1).abs() < TOLERANCE).all())
         end = "softmax" if sums_to_one else "sigmoid" if values.unique().numel() > 2 else ""
     if not end:

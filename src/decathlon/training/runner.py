@@ -154,8 +154,8 @@ def train_in_worker(task_id: str, recipe: Recipe, options: RunOptions) -> dict[s
     return train(task_id, recipe, options).to_dict()
 
 
-def evaluate(folder: Path, data_dir: str | None) -> Summary:
-    """Evaluate a finished run's network again on the test split of its data.
+def evaluate(folder: Path, data_dir: str | None, network: nn.Module | None = None) -> Summary:
+    """Evaluate a finished run's network again on the test split of its data; or this network in its place.
 
     Returns:
         The run's summary with `data`, `value`, `passed` and `metrics` measured now.
@@ -166,7 +166,8 @@ def evaluate(folder: Path, data_dir: str | None) -> Summary:
     data = load_data(folder, loaded, data_dir).to(fabric.device)
     if fabric.device.type == "cpu":
         keep_freed_memory()
-    metrics = measure(loaded.task, loaded.model.to(fabric.device), data, "test", loaded.recipe, fabric)
+    model = (loaded.model if network is None else network).to(fabric.device)
+    metrics = measure(loaded.task, model, data, "test", loaded.recipe, fabric)
     summary = validate.summary(folder / "summary.json", REPORTED_FIELDS)
     value = metrics[loaded.task.SPEC.metric]
     passed = None if summary.bar is None else value >= summary.bar

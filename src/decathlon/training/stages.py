@@ -28,7 +28,7 @@ from decathlon.runs.user_model import load_network
 from decathlon.tasks.base import Task
 from decathlon.tasks.recipe import Recipe
 from decathlon.training import gradients
-from decathlon.training.own_network import RANDOM, capture_inputs, check_network
+from decathlon.training.own_network import MIXED, RANDOM, capture_inputs, check_network, describe_unregistered
 from decathlon.training.plan import count_parameters
 from decathlon.training.trials import PART_EPOCHS, ReferenceTrial, Trial, learn_part, one_batch, step_seconds
 
@@ -176,27 +176,6 @@ def check_file(candidate: Candidate) -> str:
     return f"{type(candidate.network).__name__} with {count_parameters(candidate.network):,} parameters"
 
 
-def describe_unregistered(network: nn.Module) -> str:
-    """A sentence on layers and parameters in Python lists, tuples or dicts, which are not trained; else empty."""
-    known = {id(part) for part in [*network.modules(), *network.parameters()]}
-    for prefix, module in network.named_modules():
-        for name, value in vars(module).items():
-            if name.startswith("_") or not isinstance(value, (list, tuple, dict)):
-                continue
-            values = value.values() if isinstance(value, dict) else value
-            lost = [part for part in values if isinstance(part, (nn.Module, nn.Parameter)) and id(part) not in known]
-            if lost:
-                kind = "Module" if isinstance(lost[0], nn.Module) else "Parameter"
-                better = f"nn.{kind}Dict" if isinstance(value, dict) else f"nn.{kind}List"
-                what = pluralize(len(lost), "layer" if kind == "Module" else "parameter")
-                where = f"{prefix}.{name}" if prefix else name
-                return (
-                    f"{where} is a Python {type(value).__name__}: the {what} in it are not registered, so they would "
-                    f"not be trained; use {better}"
-                )
-    return ""
-
-
 def check_shapes(candidate: Candidate) -> str:
     """Outputs of the right shape for one, two and many examples, not random, and no softmax, sigmoid or ReLU last."""
     task, data, recipe = candidate.task, candidate.data, candidate.recipe
@@ -208,7 +187,7 @@ def check_shapes(candidate: Candidate) -> str:
         raise explain(error, candidate) from error
     for remark in remarks:
         # Tasks that allow only some operations name the layer that is random: in the next stage, as a violation.
-        if remark.startswith("it ends in") or (remark == RANDOM and not candidate.violations):
+        if remark.startswith("it ends in") or (remark in (MIXED, RANDOM) and not candidate.violations):
             raise NeedsWork(remark)
     return "; ".join(["one example, two examples and a training batch", *remarks])
 
@@ -286,12 +265,24 @@ def check_gradients(candidate: Candidate) -> str:
             "no gradient reaches any layer: detach(), .data, .numpy(), no_grad(), argmax() or torch.tensor() cut the "
             "output off from the loss"
         )
-    observed = gradients.observe_gradients(trial, network, candidate.data, candidate.file)
+    try:
+        observed = gradients.observe_gradients(trial, network, candidate.data, candidate.file)
+    except RuntimeError as error:  # of autograd, which names no line of the user's file
+        raise NeedsWork(f"the gradients cannot be computed: {_explain_autograd(error)}") from error
     if problem := gradients.describe(observed):
         raise NeedsWork(problem)
     half_dead = [f"{name} ({100 * part:.0f} %)" for name, part in observed.dead.items() if part > 0.5]
     note = f"; many units are 0 for every example in {list_layers(half_dead)}" if half_dead else ""
     return f"{pluralize(len(observed.ratios), 'layer')}, each with a gradient{note}"
+
+
+def _explain_autograd(error: RuntimeError) -> str:
+    """What causes an error of `backward()`, or its first line."""
+    if "inplace operation" in str(error):
+        return "a value that they need was changed in place; x = x + y in place of x += y, and no inplace=True"
+    if "second time" in str(error):
+        return "something is kept from one batch to the next; detach() it, or make it anew in forward()"
+    return str(error).splitlines()[0]
 
 
 def check_overfitting(candidate: Candidate) -> str:

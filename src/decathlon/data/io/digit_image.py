@@ -12,9 +12,9 @@ IMAGE_SIZE, DIGIT_SIZE = 28, 20
 MIN_CONTRAST = 16  # of 255: with less an image shows no digit
 MIN_BRIGHTNESS = 200  # of 255: a digit whose brightest pixel is darker after scaling is stretched once more
 PREPROCESSING = (
-    "grey; dark on bright is inverted; stretched to 0..255; cropped to the ink (above 64), its longer side scaled to "
-    "20 pixels, stretched again where that made it darker than 200, and put into 28×28 so that the centre of mass is "
-    "in the middle; a 28×28 image is taken as it is"
+    "grey; dark on bright is inverted (where the median of the border is above the mean); stretched to 0..255; "
+    "cropped to the ink (above 64), its longer side scaled to 20 pixels, stretched again where that made it darker "
+    "than 200, and put into 28×28 so that the centre of mass is in the middle; a 28×28 image is taken as it is"
 )
 
 

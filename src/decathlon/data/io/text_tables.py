@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from decathlon.data.io import files
 from decathlon.data.io.listing import ONLY_SPLITS, choose_splits, has_suffix, list_folder, split_name, walk, warn_unused
 from decathlon.errors import nearest
-from decathlon.messages import some, warn
+from decathlon.messages import pluralize, some, warn
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", *JSON_SUFFIXES)
@@ -275,7 +275,8 @@ def read_reviews(argument: str, column: str = "text") -> list[str]:
     """
     path = Path(argument)
     if argument == "-":
-        reviews = _split_lines(sys.stdin.read())
+        stream = getattr(sys.stdin, "buffer", None)  # bytes, whatever the locale
+        reviews = _read_lines(sys.stdin.read() if stream is None else decode_text(stream.read(), Path("stdin")), path)
     elif _exists(path) and path.is_file():
         if has_suffix(path, TABLE_SUFFIXES):
             rows = read_table(path, (column,))
@@ -284,7 +285,7 @@ def read_reviews(argument: str, column: str = "text") -> list[str]:
                 count = f"{len(empty):,} of {len(rows):,}"
                 warn(f"{path}: {count} rows have no {column} and are left out (lines {some(empty)})")
         else:
-            reviews = _split_lines(decode_text(files.read_bytes(path), path))
+            reviews = _read_lines(decode_text(files.read_bytes(path), path), path)
     elif argument and _exists(path) and path.is_dir():
         raise ValueError(f"{argument} is a folder: name its files")
     elif argument and _exists(path):
@@ -299,9 +300,15 @@ def read_reviews(argument: str, column: str = "text") -> list[str]:
     return reviews
 
 
-def _split_lines(text: str) -> list[str]:
-    """The lines of a text: only a line feed ends one, unlike in `str.splitlines`, which also ends it at U+2028."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+def _read_lines(text: str, path: Path) -> list[str]:
+    """The lines of a text that are not blank; says which are.
+
+    Only a line feed ends a line, unlike in `str.splitlines`, which also ends it at U+2028.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip().split("\n")
+    if blank := [str(number) for number, line in enumerate(lines, 1) if not line.strip()][: len(lines) - 1]:
+        warn(f"{path}: {pluralize(len(blank), 'blank line')} left out ({some(blank)})")
+    return [line for line in lines if line.strip()]
 
 
 def _exists(path: Path) -> bool:
