@@ -163,6 +163,9 @@ def test_train_load_evaluate(tmp_path: Path) -> None:
     changed.export(tmp_path / "zero.onnx")
     (guess,) = decathlon.load(tmp_path / "zero.onnx").predict([digit_one()])
     assert list(guess.to_dict()["probabilities"].values()) == pytest.approx([0.1] * 10)
+    assert b'"measured"' not in (content := (tmp_path / "zero.onnx").read_bytes())
+    assert f"{run.value}".encode() not in content
+    assert changed.network.training is False
     assert decathlon.open_run(run.folder) == run
     exported = tmp_path / "mlp.onnx"
     assert model.export(exported)["files"] == [str(exported)]

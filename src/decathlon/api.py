@@ -300,7 +300,8 @@ class Model:
         from decathlon.training import runner
 
         self._require_run("evaluate")
-        return runner.evaluate(self.source, None if data_dir is None else str(data_dir), self.network).metrics
+        network = copy.deepcopy(self.network)  # neither moved to a GPU nor put into evaluation mode
+        return runner.evaluate(self.source, None if data_dir is None else str(data_dir), network).metrics
 
     def export(self, path: str | Path) -> dict[str, Any]:
         """Write the network as it is now as an ONNX file, checked against PyTorch. Needs the extra `[export]`.

@@ -718,6 +718,23 @@ def test_a_network_that_fails_on_large_batches_has_not_passed(decathlon: Command
     assert "fix  training: it fails" in listed
 
 
+def test_an_interrupted_training_is_no_mistake_of_the_network(
+    decathlon: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*given: Any) -> Any:
+        raise Interrupted("interrupted at step 3; continue: --resume run")
+
+    monkeypatch.setattr("decathlon.training.runner.train", interrupt)
+    Path("net.py").write_text(
+        'from torch import nn\nTASK = "mnist-mlp"\n'
+        "def net(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))\n"
+    )
+    answer = decathlon("grade", "net.py", "--data", "sample", "--json")
+    assert answer.status == 1
+    assert json.loads(answer.out)["error"] == "interrupted at step 3; continue: --resume run"
+    assert "it fails" not in answer.err
+
+
 def test_with_json_there_is_always_a_result(decathlon: Command) -> None:
     Path("net.py").write_text('TASK = "mnist-cnn"\nnet = (1,\n')
     result = json.loads(decathlon("grade", "net.py", "--data", "sample", "--quick", "--json").out)

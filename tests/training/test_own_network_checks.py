@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Answer, Command
+from torch import nn
 
 from decathlon.training import own_network
 
@@ -172,12 +173,37 @@ def test_networks_that_cannot_work_are_refused(name: str, words: str, decathlon:
 )
 def test_outputs_are_recognised_by_their_values(output: torch.Tensor, end: str) -> None:
     """As for the heads of detectors, whose last operation is not known."""
-    remarks = own_network.describe_end(output, "", "voc-retinanet")
+    remarks = own_network.describe_end(output, None, "voc-retinanet")
     assert [f"ends in a {end}" in remark for remark in remarks] == [True] * bool(end)
 
 
 def test_small_logits_of_a_last_layer_are_no_probabilities() -> None:
     """Those of an untrained network may all lie between 0 and 1 by chance."""
     output = torch.rand(8, 1, 4, 4)
-    assert own_network.describe_end(output, "div", "pets-unet")
-    assert own_network.describe_end(output, "convolution", "pets-unet") == []
+    assert own_network.describe_end(output, ["convolution", "exp", "add", "div"], "pets-unet")
+    assert own_network.describe_end(output, ["exp", "convolution"], "pets-unet") == []
+    assert own_network.describe_end(output, ["convolution", "upsample_bilinear2d"], "pets-unet") == []
+    assert own_network.describe_end(output, ["convolution", "mul"], "pets-unet") == []
+
+
+def test_a_mean_of_softmaxes_is_one() -> None:
+    output = torch.randn(3, 8, 10).softmax(2).mean(0)
+    assert (
+        "ends in a softmax" in own_network.describe_end(output, ["linear", "_softmax", "stack", "mean"], "mnist-mlp")[0]
+    )
+
+
+def test_what_is_not_trained_may_be_in_lists() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.utils.parametrizations.weight_norm(nn.LSTM(4, 4), "weight_hh_l0")
+            self.activations = {"relu": [nn.ReLU()]}
+            self._teacher = [nn.Linear(4, 4).requires_grad_(False)]
+            self.loop: list[object] = [self.lstm]
+            self.loop.append(self.loop)
+
+    network = Net()
+    assert own_network.describe_unregistered(network) == ""
+    network._teacher[0].requires_grad_(True)
+    assert "_teacher is a Python list: the 1 layer in it" in own_network.describe_unregistered(network)

@@ -192,7 +192,7 @@ def predict_command(args: list[str]) -> int:
         raise errors[0]
     if rows:
         say(description)
-        print_output(rows, options.json, lambda: print_predictions(rows))
+        print_output(rows, options.json, lambda: print_predictions(rows, dataset == "imdb"))
     for error in errors:
         print(f"decathlon: {format_error(error)}", file=sys.stderr)
     return 1 if errors else 0

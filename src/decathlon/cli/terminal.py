@@ -9,7 +9,7 @@ from typing import Any
 
 from decathlon.messages import pluralize, printable
 
-MAX_TEXT_CHARS = 80  # of an input, as the title of its prediction
+MAX_TEXT_CHARS = 80  # of a text, as the title of its prediction
 
 
 def print_text(text: object = "", end: str = "\n") -> None:
@@ -84,10 +84,16 @@ def print_export(result: dict[str, Any]) -> None:
     print(f"  one input, {pluralize(result['threads'], 'thread')}, median latency: {latency}")
 
 
-def print_predictions(predictions: list[dict[str, Any]]) -> None:
-    """Print predictions as `Prediction.to_dict` gives them: labels, probabilities with bars, objects, words."""
+def print_predictions(predictions: list[dict[str, Any]], are_texts: bool = False) -> None:
+    """Print predictions as `Prediction.to_dict` gives them: labels, probabilities with bars, objects, words.
+
+    Args:
+        predictions: The predictions.
+        are_texts: Whether their inputs are texts, of which the beginning is printed, and not names.
+    """
     for prediction in predictions:
-        print_text(f"{prediction['input'][:MAX_TEXT_CHARS]}: {prediction['label']}")
+        name = prediction["input"][: MAX_TEXT_CHARS if are_texts else None]
+        print_text(f"{name}: {prediction['label']}")
         for note in prediction.get("notes", ()):
             print_text(f"  ({note})")
         for name, probability in list(prediction.get("probabilities", {}).items())[:10]:

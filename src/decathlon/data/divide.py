@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +62,10 @@ def hold_out_indices(
     chosen = torch.arange(len(split))
     groups = None if contents is None else contents.groups()
     if groups is not None and len(split):
-        first = torch.full((int(groups.max()) + 1,), len(split)).scatter_reduce(0, groups, chosen, "amin")
-        chosen = first.sort().values  # the first of its copies stands for all of them
+        # One of its copies stands for all of them: the first, of several classes the first of the lowest.
+        rank = split.targets * len(split) + chosen if by_class else chosen
+        lowest = torch.full((int(groups.max()) + 1,), int(rank.max()) + 1).scatter_reduce(0, groups, rank, "amin")
+        chosen = (lowest % len(split)).sort().values
     if contents is None:
         order = chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))]
     else:
@@ -80,7 +83,11 @@ def hold_out_indices(
     lost = by_class and len(split.targets[train].unique()) < len(split.targets.unique())
     if not len(train) or lost:
         warn(f"there are only {len(chosen):,} different examples: some are both trained on and measured with")
-        return hold_out_indices(split, part, by_class)
+        counts, numbered = Counter[str](), list[str]()
+        for digest in contents.digests if contents is not None else ():
+            counts[digest] += 1
+            numbered.append(f"{digest} {counts[digest]}")
+        return hold_out_indices(split, part, by_class, Contents(numbered, numbered))
     return train, held
 
 

@@ -73,13 +73,15 @@ def export(folder: Path, out: Path, inputs: list[str], network: nn.Module | None
     if "-" in inputs:
         raise UsageError("export reads its inputs twice: give files or texts, not standard input")
     loaded = load_run(folder)
+    is_changed = network is not None and not have_same_weights(network, loaded.model)
     loaded = loaded if network is None else dataclasses.replace(loaded, model=network.eval())
     graph = loaded.task.onnx_graph(loaded.model, loaded.recipe, loaded.info)
     out = out.resolve()
     if loaded.task.SPEC.dataset == "imdb":
         inputs = [text for value in inputs for text in text_tables.read_reviews(value)]
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:  # on the same disk, to be moved
-        paths = write(graph, make_metadata(loaded, graph, folder), Path(scratch, out.name))
+        metadata = make_metadata(loaded, graph, folder) | ({"measured": {}} if is_changed else {})
+        paths = write(graph, metadata, Path(scratch, out.name))
         with tempfile.TemporaryDirectory() as examples_folder:
             inputs, kind = (inputs, "given inputs") if inputs else make_examples(loaded, Path(examples_folder))
             result = check(graph, loaded, paths[0], inputs)
@@ -88,6 +90,12 @@ def export(folder: Path, out: Path, inputs: list[str], network: nn.Module | None
     written = [out.with_name(path.name) for path in paths]
     sizes = {"files": [str(path) for path in written], "bytes": [path.stat().st_size for path in written]}
     return {"task": loaded.task.SPEC.id, **sizes, "checked_on": f"{len(inputs)} {kind}", **result}
+
+
+def have_same_weights(network: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks of one kind have equal parameters and buffers."""
+    weights, others = network.state_dict(), other.state_dict()
+    return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 def make_metadata(loaded: Loaded, graph: OnnxGraph, folder: Path) -> dict[str, Any]:

@@ -125,11 +125,15 @@ def group_runs(runs: list[FolderAndSummary]) -> list[list[FolderAndSummary]]:
 
 
 def _check_same_data(first: Path, second: Path) -> None:
-    """Raise ValueError where two runs on own data of one name had other classes, or splits of other sizes."""
+    """Raise ValueError where two runs on own data of one name had other classes, or a test split of another size."""
     one, other = validate.config(first), validate.config(second)
-    for name, a, b in (("classes", one.info.classes, other.info.classes), ("sizes", one.sizes, other.sizes)):
-        if a != b:
-            raise ValueError(f"these runs cannot be compared: the {name} of {first} are {a}, those of {second} {b}")
+    if one.info.classes != other.info.classes:
+        raise ValueError(
+            f"these runs cannot be compared: the classes of {first} are {one.info.classes}, those of {second} "
+            f"{other.info.classes}"
+        )
+    if (a := one.sizes.get("test")) != (b := other.sizes.get("test")):
+        raise ValueError(f"these runs cannot be compared: {first} has {a} test examples, {second} {b}")
 
 
 def distinct_names(rows: list[dict[str, Any]]) -> list[str]:

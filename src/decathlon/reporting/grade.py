@@ -34,7 +34,7 @@ from decathlon.runs.records import RunOptions, Summary
 from decathlon.tasks.base import Task
 from decathlon.tasks.recipe import Recipe, differences
 from decathlon.training import distributed, runner
-from decathlon.training.loop import measure
+from decathlon.training.loop import Interrupted, measure
 from decathlon.training.stages import Candidate, Stage, checks_of, run_stages, source_line
 from decathlon.training.trials import ReferenceTrial, try_reference
 
@@ -161,6 +161,8 @@ def train_whole(
         out = dataclasses.replace(options, out=str(attempt / f"run-seed{seed}"))
         try:
             summary = cast(Summary, runner.train(task.SPEC.id, dataclasses.replace(recipe, seed=seed), out))
+        except Interrupted:
+            raise
         except Exception as error:  # networks fail in any way, larger batches than those of the stages included
             where = source_line(error, Path((options.model or "").rpartition(":")[0]))
             if not where and not isinstance(error, (FloatingPointError, RuntimeError)):

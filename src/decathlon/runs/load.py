@@ -50,7 +50,7 @@ def load_run(folder: Path) -> Loaded:
     network = None
     if config.options.model and (function := config.options.model.rpartition(":")[2]):
         with torch.random.fork_rng(devices=[]):  # what is in no state_dict, as in training
-            torch.manual_seed(derive_seed(recipe.seed))
+            torch.default_generator.manual_seed(derive_seed(recipe.seed))  # and not that of a GPU
             network = load_network(f"{require_trusted(folder / 'model.py')}:{function}")
     model = build_network(lambda: task.model(recipe, config.info, None, network), weights, folder, network is None)
     return Loaded(task, model.eval(), recipe, config, config.info)

@@ -17,11 +17,12 @@ from decathlon.tasks.base import Task
 from decathlon.tasks.recipe import Recipe
 
 LAST_OPS = {"_softmax": "softmax", "softmax": "softmax", "sigmoid": "sigmoid", "relu": "ReLU", "hardsigmoid": "sigmoid"}
-# The outputs of these are logits, whatever range they are in; so is a maximum or mean of logits over positions.
+# The outputs of these are no sigmoid, whatever range they are in; a maximum or mean is one of logits over positions.
 LOGIT_OPS = (
     *("convolution", "addmm", "mm", "bmm", "linear", "amax", "max", "mean", "max_pool2d_with_indices", "avg_pool2d"),
     *("adaptive_max_pool2d", "adaptive_max_pool1d", "_adaptive_avg_pool2d", "native_batch_norm", "native_layer_norm"),
 )
+SIGMOID_LIKE = frozenset(("sigmoid", "hardsigmoid", "exp", "tanh", "clamp", "clamp_min"))
 TOLERANCE = 1e-3  # by which probabilities may miss a sum of 1, and two outputs for the same input may differ
 RANDOM = (
     "in evaluation its outputs for the same input differ: F.dropout needs training=self.training, and forward() should "
@@ -59,33 +60,36 @@ def check_network(task: Task, model: nn.Module, network: nn.Module, data: Data, 
         trial = inner.get_submodule(name)
         inputs, error = capture_inputs(task, inner, trial, data, recipe)
         if inputs is None and error is not None:
-            raise ValueError(f"a training batch fails: {_reason(error)}")
+            raise ValueError(f"a training batch fails: {first_line(error)}")
         if inputs is None:
             return remarks
         heads = _watch_heads(trial)
         alone, _ = _run(trial.eval(), inputs[:1], 1)
-        output, last_op = _run(trial, inputs[:2], 2)
+        output, ops = _run(trial, inputs[:2], 2)
         if error is not None:
-            raise ValueError(f"the network fails on a training batch of {len(inputs):,} examples: {_reason(error)}")
+            raise ValueError(f"the network fails on a training batch of {len(inputs):,} examples: {first_line(error)}")
         if isinstance(output, Tensor):
-            remarks += describe_end(output, last_op, task.SPEC.id)
+            remarks += describe_end(output, ops, task.SPEC.id)
         again, _ = _run(trial, inputs[:2], 2)
-        if not _are_close(output, again, 2):
+        if not _are_close(output, again, 2, TOLERANCE):
             remarks.append(RANDOM)
-        elif not _are_close(output, alone, 1):
+        elif not _are_close(output, alone, 1, 10 * TOLERANCE):  # rounding may differ with the batch size
             remarks.append(MIXED)
         for logits in heads:
-            remarks += describe_end(logits, "", task.SPEC.id)
+            remarks += describe_end(logits, None, task.SPEC.id)
     return list(dict.fromkeys(remarks))
 
 
-def _are_close(output: Any, other: Any, count: int) -> bool:
-    """Whether the first rows of the tensors of two outputs are the same, but for rounding; lists are not compared."""
+def _are_close(output: Any, other: Any, count: int, tolerance: float) -> bool:
+    """Whether the first rows of the tensors of two outputs are the same, but for rounding; lists are not compared.
+
+    Differences count by the largest value of a tensor.
+    """
     pairs = zip(*(value if isinstance(value, tuple) else (value,) for value in (output, other)), strict=False)
     return all(
-        torch.allclose(a[:count], b[:count], rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+        torch.allclose(a[:count], b[:count], 0, tolerance * max(1.0, float(a.abs().max())), equal_nan=True)
         for a, b in pairs
-        if isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim and b.ndim
+        if isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim and b.ndim and a.numel()
     )
 
 
@@ -94,10 +98,9 @@ def describe_unregistered(network: nn.Module) -> str:
     known = {id(part) for part in [*network.modules(), *network.parameters()]}
     for prefix, module in network.named_modules():
         for name, value in vars(module).items():
-            if not isinstance(value, (list, tuple, dict)):
+            if not isinstance(value, (list, tuple, dict)) or name == "_flat_weights":  # of torch's recurrent layers
                 continue
-            parts = [part for part in _flatten(value) if isinstance(part, (nn.Module, nn.Parameter))]
-            if lost := [part for part in parts if id(part) not in known]:
+            if lost := [part for part in _flatten(value, set()) if id(part) not in known and _is_trained(part)]:
                 kind = "Module" if isinstance(lost[0], nn.Module) else "Parameter"
                 better = f"nn.{kind}Dict" if isinstance(value, dict) else f"nn.{kind}List"
                 what = pluralize(len(lost), "layer" if kind == "Module" else "parameter")
@@ -109,13 +112,22 @@ def describe_unregistered(network: nn.Module) -> str:
     return ""
 
 
-def _flatten(value: Any) -> Iterator[Any]:
+def _flatten(value: Any, seen: set[int]) -> Iterator[Any]:
     """What is in lists, tuples and dicts within each other."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
     for part in value.values() if isinstance(value, dict) else value:
         if isinstance(part, (list, tuple, dict)):
-            yield from _flatten(part)
+            yield from _flatten(part, seen)
         else:
             yield part
+
+
+def _is_trained(part: Any) -> bool:
+    """Whether this is a parameter that is trained, or a module with one."""
+    parameters = part.parameters() if isinstance(part, nn.Module) else [part] if isinstance(part, nn.Parameter) else []
+    return any(parameter.requires_grad for parameter in parameters)
 
 
 def describe_frozen(network: nn.Module) -> list[str]:
@@ -128,19 +140,22 @@ def describe_frozen(network: nn.Module) -> list[str]:
     return [f"{count:,} of its {whole:,} parameters are frozen and will not be trained ({some(frozen)})"]
 
 
-def describe_end(output: Tensor, last_op: str, task_id: str) -> list[str]:
+def describe_end(output: Tensor, ops: list[str] | None, task_id: str) -> list[str]:
     """One sentence where outputs that should be logits are probabilities, or cut off at 0.
 
     Args:
         output: Of the network in evaluation mode, (N, classes) or any shape of binary logits.
-        last_op: The last operation, "" where it is not known.
+        ops: The operations of the network, None where they are not known.
         task_id: Of the task, for the sentence.
     """
-    end = LAST_OPS.get(last_op.removesuffix("_"), "")  # of relu_, in place, the same
+    last_op = ops[-1] if ops else ""
+    end = LAST_OPS.get(last_op, "")
     values = output.float()
-    if not end and last_op not in LOGIT_OPS and values.numel() and bool(((values >= 0) & (values <= 1)).all()):
+    if not end and values.numel() and bool(((values >= 0) & (values <= 1)).all()):
         sums_to_one = values.ndim > 1 and values.shape[1] > 1 and bool(((values.sum(1) - 1).abs() < TOLERANCE).all())
-        end = "softmax" if sums_to_one else "sigmoid" if values.unique().numel() > 2 else ""
+        may_be_sigmoid = ops is None or (last_op not in LOGIT_OPS and not SIGMOID_LIKE.isdisjoint(ops))
+        may_be_sigmoid = may_be_sigmoid and values.unique().numel() > 2
+        end = "softmax" if sums_to_one else "sigmoid" if may_be_sigmoid else ""
     if not end:
         return []
     cost = "outputs below 0 are lost" if end == "ReLU" else "applied twice, it makes the gradients small"
@@ -162,7 +177,7 @@ def capture_inputs(
     return calls[0][0] if calls and calls[0] else None, failed
 
 
-def _reason(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of an error."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
@@ -182,30 +197,32 @@ def _watch_heads(network: nn.Module) -> list[Tensor]:
     return logits
 
 
-class _LastOp(TorchDispatchMode):
-    """Remembers the last operation that computes something."""
+class _Ops(TorchDispatchMode):
+    """Remembers the operations that compute something, in place or not."""
 
-    name = ""
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.overloadpacket.__name__ not in MOVE_OPS:
-            self.name = func.overloadpacket.__name__
+            self.names.append(func.overloadpacket.__name__.removesuffix("_"))
         return func(*args, **(kwargs or {}))
 
 
-def _run(network: nn.Module, inputs: Any, count: int) -> tuple[Any, str]:
-    """Outputs for so many examples, and the last operation.
+def _run(network: nn.Module, inputs: Any, count: int) -> tuple[Any, list[str]]:
+    """Outputs for so many examples, and the operations.
 
     Raises:
         ValueError: It fails, or does not return as many outputs.
     """
     batch = "a batch of one example" if count == 1 else "a batch of two examples"
     try:
-        with _LastOp() as recorder:
+        with _Ops() as recorder:
             output = network(inputs)
     except Exception as error:
         raise ValueError(
-            f"the network fails on {batch}: {_reason(error)}; its layers must take any batch size (squeeze and "
+            f"the network fails on {batch}: {first_line(error)}; its layers must take any batch size (squeeze and "
             "view remove or fix the batch dimension)"
         ) from error
     first = output[0] if isinstance(output, tuple) and output else output
@@ -216,4 +233,4 @@ def _run(network: nn.Module, inputs: Any, count: int) -> tuple[Any, str]:
             f"the network returns {shape} for {batch}: the batch dimension is lost, perhaps by squeeze(); name the "
             "dimension to squeeze"
         )
-    return output, recorder.name
+    return output, recorder.names

@@ -28,7 +28,14 @@ from decathlon.runs.user_model import load_network
 from decathlon.tasks.base import Task
 from decathlon.tasks.recipe import Recipe
 from decathlon.training import gradients
-from decathlon.training.own_network import MIXED, RANDOM, capture_inputs, check_network, describe_unregistered
+from decathlon.training.own_network import (
+    MIXED,
+    RANDOM,
+    capture_inputs,
+    check_network,
+    describe_unregistered,
+    first_line,
+)
 from decathlon.training.plan import count_parameters
 from decathlon.training.trials import PART_EPOCHS, ReferenceTrial, Trial, learn_part, one_batch, step_seconds
 
@@ -268,7 +275,8 @@ def check_gradients(candidate: Candidate) -> str:
     try:
         observed = gradients.observe_gradients(trial, network, candidate.data, candidate.file)
     except RuntimeError as error:  # of autograd, which names no line of the user's file
-        raise NeedsWork(f"the gradients cannot be computed: {_explain_autograd(error)}") from error
+        where = source_line(error, candidate.file)
+        raise NeedsWork(f"the gradients cannot be computed: {_explain_autograd(error)}{where}") from error
     if problem := gradients.describe(observed):
         raise NeedsWork(problem)
     half_dead = [f"{name} ({100 * part:.0f} %)" for name, part in observed.dead.items() if part > 0.5]
@@ -282,7 +290,7 @@ def _explain_autograd(error: RuntimeError) -> str:
         return "a value that they need was changed in place; x = x + y in place of x += y, and no inplace=True"
     if "second time" in str(error):
         return "something is kept from one batch to the next; detach() it, or make it anew in forward()"
-    return str(error).splitlines()[0]
+    return first_line(error)
 
 
 def check_overfitting(candidate: Candidate) -> str:
