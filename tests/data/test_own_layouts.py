@@ -16,6 +16,8 @@ import real_inputs as real
 from PIL import Image
 from real_inputs import BOX, HEIGHT, WIDTH
 
+from decathlon.data import imdb, pets, voc
+from decathlon.data.base import Source
 from decathlon.data.io import own_boxes
 from decathlon.data.read_options import ReadOptions
 from decathlon.data.recognize import recognize
@@ -363,3 +365,51 @@ def test_two_rows_between_stray_quotes_are_not_one(mine: Path) -> None:
     numbered = whole.replace(",pos", ",5").replace(",neg", ",1")
     path.write_text(numbered + '"Note 4,5\nsehr gut",5\n')
     assert len(real.texts(path).train) + len(real.texts(path).test) == 41
+
+
+def test_where_a_table_ends_is_part_of_the_key(mine: Path) -> None:
+    rows = [json.dumps({"text": text, "label": label}) + "\n" for text, label in map(real.sentence, range(40))]
+    keys = []
+    for count in (30, 20):
+        real.write(mine / "train.jsonl", "".join(rows[:count]))
+        real.write(mine / "test.jsonl", "".join(rows[count:]))
+        keys.append(real.texts(mine).key)
+    assert keys[0] != keys[1]
+
+
+def test_how_unlabelled_texts_are_read_is_part_of_the_key(mine: Path) -> None:
+    texts = real.texts(real.table(mine / "data.csv", range(40)))
+    content = "text,label\nonce more,\n"
+    lines, table = (real.write(mine / name, content) for name in ("more.txt", "more.csv"))
+    as_lines, as_table = imdb.add_unlabelled(texts, lines), imdb.add_unlabelled(texts, table)
+    assert (as_lines.unlabelled, as_table.unlabelled) == (["text,label", "once more,"], ["once more"])
+    assert as_lines.key != as_table.key
+
+
+@pytest.mark.parametrize("dataset", ["pets", "voc"])
+def test_a_folder_is_decoded_once_however_it_is_named(
+    dataset: str, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (real.masked if dataset == "pets" else real.voc_tree)(mine, range(12) if dataset == "pets" else map(str, range(12)))
+    monkeypatch.chdir(mine.parent)
+    reader = pets.load if dataset == "pets" else voc.load
+    for path in (mine, Path("mine"), Path("./mine/../mine")):
+        source = Source("own", path, mine.parent / "data", download=False)
+        reader(source, 32)  # type: ignore[operator]
+        reader(source, 32)  # type: ignore[operator]
+    assert len(list((mine.parent / "data" / "cache").glob("*.npz"))) <= 2
+
+
+def test_an_image_that_may_not_be_read_is_named(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the cache, which could be written."""
+    real.voc_tree(mine, map(str, range(12)))
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    whole = own_boxes.files.read_bytes
+    monkeypatch.setattr(
+        own_boxes.files, "read_bytes", lambda path, *more: refuse(path) if path.name == "3.png" else whole(path, *more)
+    )
+    with pytest.raises(PermissionError, match=r"3\.png"):
+        real.read("voc", mine)

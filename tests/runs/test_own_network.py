@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import py_compile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 from conftest import Command
 from inputs import digit
 from PIL import Image
+
+from decathlon.runs import user_model
 
 MLP = """
 from __future__ import annotations
@@ -186,3 +190,22 @@ def test_file_that_imports_its_neighbour(decathlon: Command, tmp_path: Path) -> 
     assert "No module named 'blocks': it lies beside net.py" in error
     Path("net.py").write_text("import sys\nsys.exit('no')\n")
     assert "SystemExit: no" in decathlon("train", "mnist-mlp", "--data", "sample", "--model", "net.py:net").error
+
+
+def test_bytecode_beside_the_file_is_not_run(tmp_path: Path) -> None:
+    """What is trusted is the source of a run's model.py; Python would prefer bytecode that claims to need no check."""
+    file = tmp_path / "net.py"
+    evil = "from torch import nn\ndef net(): raise SystemExit('other code')\n"
+    file.write_text(evil)
+    compiled = py_compile.compile(str(file), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    assert compiled is not None
+    file.write_text("from torch import nn\ndef net(): return nn.Linear(3, 1)\n")
+    assert user_model.load_network(f"{file}:net").in_features == 3
+
+
+def test_a_file_of_the_same_size_and_time_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    for size in (3, 4):
+        file.write_text(f"from torch import nn\ndef net(): return nn.Linear({size}, 1)\n")
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+        assert user_model.load_network(f"{file}:net").in_features == size

@@ -269,7 +269,8 @@ def read_table(path: Path, name: str, options: ReadOptions) -> Texts:
             raise ValueError(f"{paths[side]} has the label {unknown[0]}, which the training split has not")
         texts, names = [text for text, _, _ in of_side], [where for _, _, where in of_side]
         sides[side] = LabelledTexts(texts, [numbers[label] for _, label, _ in of_side], names)
-    content = b"".join(files.read_bytes(file) for file in paths.values())
+    contents = [files.read_bytes(file) for file in paths.values()]
+    content = b"".join(f"{len(content)} ".encode() + content for content in contents)  # where one ends counts, too
     key = hashlib.sha256(repr((OWN_VERSION, columns, list(paths))).encode() + CLEANING + content).hexdigest()[:16]
     return _divide(name, classes, sides, [], key, path)
 
@@ -384,5 +385,5 @@ def add_unlabelled(texts: Texts, path: Path) -> Texts:
         raise FileNotFoundError(f"--unlabelled {path}: there is no such file")
     cleaned = [clean_text(text) for text in read_reviews(str(path))]
     more = drop_labelled(cleaned, {*texts.train, *texts.test}, path)
-    key = hashlib.sha256(f"{texts.key} {files.sha256(path)}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr((texts.key, more)).encode(errors="surrogatepass")).hexdigest()[:16]
     return replace(texts, unlabelled=[*texts.unlabelled, *more], key=key)

@@ -106,7 +106,10 @@ def load(source: Source, size: int) -> Data:
     counts = {side: sum(pair.side == side for pair in pairs) for side in SPLITS}
     if source.kind == "official" and {side: count for side, count in counts.items() if count} != COUNTS:
         name = f"pets-{len(pairs)}"
-    stamps = [(*pair, *files.file_stamp(pair.image.stat()), *files.file_stamp(pair.mask.stat())) for pair in pairs]
+    stamps = [
+        (pair.side, pair.official, *((str(path.absolute()), files.file_stamp(path.stat())) for path in pair[1:3]))
+        for pair in pairs
+    ]
     key = hashlib.sha256((OWN_VERSION if own else "").encode() + repr(stamps).encode())
     path = source.folder / "cache" / f"pets-{VERSION}-{size}-{key.hexdigest()[:16]}.npz"
     arrays = cache.load_or_make(path, lambda: decode_pairs(pairs, size, folder if own else None), keep_warnings=own)

@@ -95,7 +95,7 @@ def grade(
     fabric = distributed.launch_fabric(recipe.precision)
     data = task.load(parse_source(options.data, options.data_dir), recipe).to(fabric.device)
     folder = attempts_folder(out, task.SPEC.id)
-    key = _key(checks_of(task, recipe, data))
+    key = _key(checks_of(task, recipe, data) | {"device": fabric.device.type})
     candidate = Candidate(
         task, data, recipe, fabric, network, lambda: _recall_reference(folder, key, task, data, recipe, fabric)
     )

@@ -6,7 +6,9 @@ import hashlib
 import importlib.util
 import os
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 
 import torch
 from torch import nn
@@ -18,6 +20,15 @@ from decathlon.errors import UsageError
 from decathlon.messages import some
 
 TRUST = "DECATHLON_TRUST_CODE"  # set to 1, it allows model.py of every run folder to run
+
+
+class _SourceLoader(SourceFileLoader):
+    """Compiles the file at every load: bytecode beside it may be of other code, unseen by `require_trusted`."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code of the file itself."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
 
 def load_network(reference: str) -> nn.Module:
@@ -33,7 +44,8 @@ def load_network(reference: str) -> nn.Module:
         raise UsageError(f"--model {reference}: name the function that makes the network, too: {reference}:FUNCTION")
     if not file or not path.is_file():
         raise UsageError(f"--model {reference}: give FILE.py:function; there is no file {file or reference!r}")
-    spec = importlib.util.spec_from_file_location(f"decathlon_user_{path.stem}", path)
+    name, absolute = f"decathlon_user_{path.stem}", path.absolute()
+    spec = importlib.util.spec_from_file_location(name, absolute, loader=_SourceLoader(name, str(absolute)))
     if spec is None or spec.loader is None:
         raise UsageError(f"--model {reference}: {path} is no Python file")
     module = importlib.util.module_from_spec(spec)

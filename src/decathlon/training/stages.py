@@ -396,4 +396,5 @@ STAGES: dict[str, Callable[[Candidate], str]] = {
 
 def checks_of(task: Task, recipe: Recipe, data: Data) -> dict[str, Any]:
     """What the reference's trial depends on, as JSON data."""
-    return {"task": task.SPEC.id, "recipe": dataclasses.asdict(recipe), "data": data.name, "sizes": data.sizes}
+    names = {"data": data.name, "sizes": data.sizes, "classes": data.info.classes}
+    return {"task": task.SPEC.id, "recipe": dataclasses.asdict(recipe), **names, "threads": torch.get_num_threads()}

@@ -325,7 +325,7 @@ def hash_files(files: Iterable[Path], *more: object) -> str:
     """A key of these files' names and stamps, and of whatever else is given."""
     digest = hashlib.sha256(repr(more).encode())
     for path in files:
-        digest.update(repr((str(path), file_stamp(path.stat()))).encode())
+        digest.update(repr((str(path.absolute()), file_stamp(path.stat()))).encode())
     return digest.hexdigest()[:16]
 
 
@@ -365,7 +365,8 @@ def load_or_decode(path: Path, make: Callable[[Path], DecodedImages], keep_warni
             atomic.replace_path(pixels, bytes_)
             atomic.replace_path(rest, tables)
     except OSError as error:
-        if error.errno not in (*atomic.DISK_FULL, *atomic.READ_ONLY):
+        is_of_user = error.filename is not None and not Path(str(error.filename)).is_relative_to(path.parent)
+        if is_of_user or error.errno not in (*atomic.DISK_FULL, *atomic.READ_ONLY):
             raise
         raise OSError(f"the decoded images could not be kept in {path.parent}: {error.strerror}") from None
     return _opened(tables, bytes_)[0]

@@ -109,9 +109,9 @@ def onnx_facts(length: int, min_length: int) -> dict[str, Any]:
     return {
         "preprocessing": "HTML's entities and line breaks resolved, typographic quotes made plain, letters composed "
         "(NFC); lower case; words are runs of letters, combining marks and digits, with at most one ' before "
-        f"a letter inside, and the characters ! and ?; of more than {length} words the first and the last "
-        f"{length // 2}; ids count from 2 in the order of info.vocabulary, 1 is an unknown word, 0 pads rows to the "
-        f"length of the longest text of the batch, at least {min_length}",
+        f"a letter inside, and the characters ! and ?; of more than {length} words the first {length // 2} and the "
+        f"last {length - length // 2}; ids count from 2 in the order of info.vocabulary, 1 is an unknown word, 0 pads "
+        f"rows to the length of the longest text of the batch, at least {min_length}",
         "postprocessing": "softmax over the logits; the most probable label; attributions: contributions of the words "
         "to the logit of each label",
         "input": {"length": length, "min_length": min_length, "unknown": UNKNOWN, "pad": PAD},
