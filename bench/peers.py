@@ -100,7 +100,7 @@ def accuracy(training: Training) -> float:
     """Accuracy on the validation split."""
     training.network.eval()
     assert training.validation is not None
-    right = [(training.network(inputs).argmax(1) == targets).float() for inputs, targets in training.validation()]
+    right = [(training.network(inputs).argmax(1) == targets).double() for inputs, targets in training.validation()]
     return torch.cat(right).mean().item()
 
 

@@ -12,7 +12,7 @@ import torch
 from conftest import Command
 from lightning_fabric import Fabric
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 from voc_trees import bright, many, object_xml, own, patch, tree, xml
 
@@ -366,7 +366,7 @@ def test_predicts_images_of_any_size(task_id: str, size: tuple[int, int], sample
     model: Any = task.model(task.sample_recipe(), sample.info).eval()
     (model.roi_heads if "faster" in task_id else model).score_thresh = 0.0  # random weights are sure of nothing
     Image.new("RGB", size, "gray").save("grey.png")
-    (prediction,) = detection.predict(model, ["grey.png"], 0.0, sample.info, 1)
+    (prediction,) = detection.predict(model, ["grey.png"], 0.0, sample.info, 1, 500)
     assert isinstance(prediction, Detections)
     assert prediction.to_dict()["objects"]
     assert prediction.to_dict()["size"] == list(size)
@@ -377,7 +377,7 @@ def test_predicts_images_of_any_size(task_id: str, size: tuple[int, int], sample
     (path,) = prediction.save(Path(), "grey")
     with Image.open(path) as image:
         assert image.size == size
-    (certain,) = detection.predict(model, ["grey.png"], 1.0, sample.info, 1)
+    (certain,) = detection.predict(model, ["grey.png"], 1.0, sample.info, 1, 500)
     assert isinstance(certain, Detections)
     assert (certain.to_dict()["label"], certain.to_dict()["objects"]) == ("nothing found", [])
 
@@ -387,7 +387,9 @@ def test_saving_overwrites_nothing(sample: Data) -> None:
     for folder in ("one", "two"):
         Path(folder).mkdir()
         Image.new("RGB", (60, 50), "gray").save(f"{folder}/same.png")
-    predictions_ = detection.predict(model, ["one/same.png", "two/same.png", "three/same.png"], 0.5, sample.info, 2)
+    predictions_ = detection.predict(
+        model, ["one/same.png", "two/same.png", "three/same.png"], 0.5, sample.info, 2, 500
+    )
     assert isinstance(predictions_[2], FileNotFoundError)
     paths = [p.save(Path(), "same") for p in predictions_ if isinstance(p, Detections)]
     assert [str(path) for saved in paths for path in saved] == ["same-boxes.png", "same-2-boxes.png"]
@@ -424,3 +426,24 @@ def test_a_plot_of_nothing_says_so(tmp_path: Path) -> None:
     ]
     assert (middles[0] < 100).any()
     assert not (middles[1] < 100).any()
+
+
+def test_large_images_are_made_smaller_as_in_training() -> None:
+    """The detector itself scales without antialiasing; the boxes are those of the image as it was given."""
+    seen = []
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+            seen.extend(tuple(image.shape[1:]) for image in images)
+            boxes = [torch.tensor([[0.0, 0.0, image.shape[2], image.shape[1]]]) for image in images]
+            return [{"boxes": box, "labels": torch.tensor([1]), "scores": torch.tensor([0.9])} for box in boxes]
+
+    inputs = [np.zeros((800, 1200, 3), np.uint8), np.zeros((40, 60, 3), np.uint8)]
+    found = detection.predict(Whole(), inputs, 0.5, DataInfo(["cat"]), 2, 500)
+    assert seen == [(333, 500), (40, 60)]
+    assert [prediction.boxes.tolist() for prediction in found] == [[[0, 0, 1200, 800]], [[0, 0, 60, 40]]]
+    assert found[0].image.shape == (800, 1200, 3)

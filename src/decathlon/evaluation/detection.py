@@ -19,6 +19,7 @@ from torchvision.ops import clip_boxes_to_image, nms
 
 from decathlon.data.base import Data, DataInfo, to_device
 from decathlon.data.io.console import track_in_terminal
+from decathlon.data.io.decoded_images import shrink
 from decathlon.data.io.images import ImageInput, input_name, load_image, to_rgb
 from decathlon.data.transforms.augment import to_float
 from decathlon.data.transforms.detection import Batch, Target, order_by_aspect
@@ -251,10 +252,17 @@ def detect_by_onnx(model: OnnxNetwork, image: Tensor) -> Target:
     return {"boxes": clip_boxes_to_image(boxes, (height, width)), "labels": labels, "scores": scores}
 
 
+def scale_to(large: np.ndarray, small: np.ndarray) -> np.ndarray:
+    """By what boxes (M, 4) on a smaller copy of an image (H, W, 3) are multiplied: float32 (4,)."""
+    return np.array([large.shape[1] / small.shape[1], large.shape[0] / small.shape[0]] * 2, np.float32)
+
+
 def predict(
-    model: nn.Module, inputs: Sequence[ImageInput], threshold: float, info: DataInfo, batch_size: int
+    model: nn.Module, inputs: Sequence[ImageInput], threshold: float, info: DataInfo, batch_size: int, longest: int
 ) -> list[Detections | Exception]:
     """Detect objects in images of any size, a batch at a time.
+
+    Larger images are made smaller first, as those of a training were: the detector scales without antialiasing.
 
     Args:
         model: The detector.
@@ -262,26 +270,28 @@ def predict(
         threshold: Score from which an object is reported.
         info: Class names.
         batch_size: Images that go through the network at once.
+        longest: Pixels of a longer side, as in training.
 
     Returns:
         For each input its prediction, or the error of an input that cannot be read.
     """
 
-    def read(value: ImageInput, index: int) -> tuple[str, np.ndarray]:
-        return input_name(value, index), np.array(to_rgb(load_image(value)))
+    def read(value: ImageInput, index: int) -> tuple[str, np.ndarray, np.ndarray]:
+        image = to_rgb(load_image(value))
+        return input_name(value, index), np.array(image), np.array(shrink(image, longest))
 
-    def predict_batch(examples: list[tuple[str, np.ndarray]]) -> list[Detections]:
-        images = [torch.from_numpy(pixels).permute(2, 0, 1) for _, pixels in examples]  # (H, W, 3) -> (3, H, W)
+    def predict_batch(examples: list[tuple[str, np.ndarray, np.ndarray]]) -> list[Detections]:
+        images = [torch.from_numpy(small).permute(2, 0, 1) for _, _, small in examples]  # (H, W, 3) -> (3, H, W)
         selected = [select_detections(output, threshold) for output in detect(model, images)]
         return [
             Detections(
                 input=name,
-                boxes=output["boxes"].numpy(),
+                boxes=output["boxes"].numpy() * scale_to(pixels, small),
                 labels=tuple(info.classes[label - 1] for label in output["labels"].tolist()),
                 scores=output["scores"].numpy(),
                 image=pixels,
             )
-            for (name, pixels), output in zip(examples, selected, strict=True)
+            for (name, pixels, small), output in zip(examples, selected, strict=True)
         ]
 
     return predict_in_batches(inputs, read, predict_batch, batch_size)

@@ -83,9 +83,9 @@ def record_mask(logits: Tensor, foreground: Tensor) -> None:
         probability, truth = logits.detach().float().sigmoid().flatten(), foreground.flatten()
         correct = (probability > 0.5) == truth
         recorder.scores.append(correct.float().mean().item())
-        step = max(1, len(truth) // MAX_PIXELS)
-        recorder.confidences.append(torch.maximum(probability, 1 - probability)[::step])
-        recorder.correct.append(correct[::step])
+        drawn = torch.randperm(len(truth), generator=torch.Generator().manual_seed(0))[:MAX_PIXELS]
+        recorder.confidences.append(torch.maximum(probability, 1 - probability)[drawn])
+        recorder.correct.append(correct[drawn])
 
 
 def record_detections(detections: Sequence[dict[str, Tensor]], targets: Sequence[dict[str, Tensor]]) -> None:

@@ -233,15 +233,15 @@ def describe_run(folder: Path, loaded: Loaded, summaries: list[dict[str, Any]], 
 
 def multiplications(loaded: Loaded, data: Data, fabric: Fabric) -> int:
     """Multiplications to evaluate one more validation example; work done once, as fitting a forest, is not counted."""
+    examples = min(FLOP_EXAMPLES, len(data.validation))
 
-    def count(number: int) -> tuple[int, int]:
-        subset = dataclasses.replace(data, validation=data.validation[:number])
+    def count(times: int) -> int:  # the same examples, so that they are padded alike
+        subset = dataclasses.replace(data, validation=data.validation[torch.arange(times * examples) % examples])
         with FlopCounterMode(display=False) as counter:
             measure(loaded.task, loaded.model, subset, "validation", loaded.recipe, fabric)
-        return counter.get_total_flops() // 2, len(subset.validation)  # a multiply-add is two operations
+        return counter.get_total_flops() // 2  # a multiply-add is two operations
 
-    (first, n_first), (second, n_second) = count(FLOP_EXAMPLES), count(2 * FLOP_EXAMPLES)
-    return (second - first) // (n_second - n_first) if n_second > n_first else first // n_first
+    return (count(2) - count(1)) // examples
 
 
 def evaluation_speed(loaded: Loaded, data: Data, fabric: Fabric) -> float:

@@ -234,7 +234,7 @@ def predict(
     model: nn.Module, inputs: Sequence[ImageInput], recipe: Recipe, info: DataInfo, batch_size: int = 32
 ) -> list[Detections | Exception]:
     """The objects in images of any size, with scores of at least `recipe.score_threshold`."""
-    return detection.predict(model, inputs, recipe.score_threshold, info, batch_size)
+    return detection.predict(model, inputs, recipe.score_threshold, info, batch_size, recipe.cache_size)
 
 
 def onnx_graph(model: nn.Module, recipe: Recipe, info: DataInfo) -> OnnxGraph:
