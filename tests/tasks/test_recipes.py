@@ -109,7 +109,7 @@ def test_a_run_records_its_recipe(tmp_path: Path, decathlon: Command) -> None:
     assert json.loads(Path("run/config.json").read_text())["options"]["recipe"] == "best"
     assert changes(summary).startswith("best, batch_size 8")
     plan = json.loads(decathlon("train", "cifar10-skip", "--data", data, "--recipe", "best", "--dry-run", "--json").out)
-    assert (plan["recipe"], plan["epochs"]) == ("best", 22)
+    assert (plan["recipe"], plan["epochs"]) == ("best", 30)
 
 
 @pytest.mark.parametrize("task_id", ["voc-faster-rcnn", "voc-retinanet"])
