@@ -364,3 +364,7 @@ def test_events_beyond_the_queue_are_refused(demo: Demo, client: httpx.Client, h
     assert len(statuses) > MAX_QUEUED
     assert statuses[-1] == 503, statuses
     assert "queue is full" in answer.text.lower(), answer.text
+    end = time.monotonic() + PATIENCE
+    while not ask(client, demo.url, handlers["review"], ["A good film."])["success"]:
+        assert time.monotonic() < end, "the queue does not empty"
+        time.sleep(1)
