@@ -74,7 +74,7 @@ def hold_out_indices(
         order = order[stratified_order(split.targets[order])]
     count = max(1, len(order) // part)
     train, held = order[count:], order[:count]
-    if groups is None or len(chosen) == len(split):
+    if contents is None or groups is None or len(chosen) == len(split):
         return train, held
     is_copy = torch.ones(len(split), dtype=torch.bool)
     is_copy[chosen] = False
@@ -84,7 +84,7 @@ def hold_out_indices(
     if not len(train) or lost:
         warn(f"there are only {len(chosen):,} different examples: some are both trained on and measured with")
         counts, numbered = Counter[str](), list[str]()
-        for digest in contents.digests if contents is not None else ():
+        for digest in contents.digests:
             counts[digest] += 1
             numbered.append(f"{digest} {counts[digest]}")
         return hold_out_indices(split, part, by_class, Contents(numbered, numbered))

@@ -68,7 +68,7 @@ def _has_boxes(file: Path) -> bool:
         return has_suffix(file, (".xml",))
     start = read_start(file)
     is_coco = b'"images"' in start or b'"annotations"' in start  # the other may follow later
-    return start.startswith(b"{") and (is_coco or is_labelme(file))
+    return start.startswith(b"{") and (is_coco or is_labelme(start))
 
 
 def _has_masks(path: Path) -> bool:

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from decathlon.data.io.cifar_image import IMAGE_SIZE
+from decathlon.data.io.decoded_images import shrink
 from decathlon.data.pets import resize
 from decathlon.data.transforms.augment import to_float
 from decathlon.demo import models
@@ -113,11 +114,13 @@ class DetectedObject:
 
 def detect(image: Image.Image) -> dict[str, list[DetectedObject]]:
     """The objects that each detector finds in an RGB image, by falling score; those below MIN_SCORE are left out."""
-    pixels = to_float(torch.from_numpy(np.array(image)).permute(2, 0, 1))  # (H, W, 3) -> (3, H, W)
-    return {name: _detect(models.get_network(name), pixels) for name in DETECTORS}
+    return {name: _detect(models.get_network(name), image) for name in DETECTORS}
 
 
-def _detect(network: models.Network, image: Tensor) -> list[DetectedObject]:
+def _detect(network: models.Network, photo: Image.Image) -> list[DetectedObject]:
+    recipe: Any = network.loaded.recipe
+    small = shrink(photo, recipe.cache_size)  # as `predict` and the training
+    image = to_float(torch.from_numpy(np.array(small)).permute(2, 0, 1))  # (H, W, 3) -> (3, H, W)
     with torch.no_grad():
         (output,) = network.model([image])
     height, width = image.shape[1:]

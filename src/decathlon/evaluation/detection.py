@@ -252,7 +252,7 @@ def detect_by_onnx(model: OnnxNetwork, image: Tensor) -> Target:
     return {"boxes": clip_boxes_to_image(boxes, (height, width)), "labels": labels, "scores": scores}
 
 
-def scale_to(large: np.ndarray, small: np.ndarray) -> np.ndarray:
+def _scale_to(large: np.ndarray, small: np.ndarray) -> np.ndarray:
     """By what boxes (M, 4) on a smaller copy of an image (H, W, 3) are multiplied: float32 (4,)."""
     return np.array([large.shape[1] / small.shape[1], large.shape[0] / small.shape[0]] * 2, np.float32)
 
@@ -286,7 +286,7 @@ def predict(
         return [
             Detections(
                 input=name,
-                boxes=output["boxes"].numpy() * scale_to(pixels, small),
+                boxes=output["boxes"].numpy() * _scale_to(pixels, small),
                 labels=tuple(info.classes[label - 1] for label in output["labels"].tolist()),
                 scores=output["scores"].numpy(),
                 image=pixels,

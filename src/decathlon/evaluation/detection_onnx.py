@@ -66,12 +66,12 @@ def decode_boxes(coder: Any, codes: Tensor, proposals: list[Tensor]) -> Tensor:
     return coder.decode_single(codes, torch.cat(proposals)).unflatten(1, (int(codes.shape[1]) // 4, 4))
 
 
-def onnx_graph(model: nn.Module, size: tuple[int, int], threshold: float, info: DataInfo) -> OnnxGraph:
+def onnx_graph(model: nn.Module, size: tuple[int, int, int], threshold: float, info: DataInfo) -> OnnxGraph:
     """A detector for one input size: a trace of torchvision's detectors works only at the size it was traced with.
 
     Args:
         model: The detector.
-        size: Pixels to which it scales the shorter side, and the maximum of the longer one.
+        size: Pixels to which it scales the shorter side, the maximum of the longer one, and that before it scales.
         threshold: Score from which `predict` reports an object.
         info: Of the data.
     """
@@ -79,9 +79,10 @@ def onnx_graph(model: nn.Module, size: tuple[int, int], threshold: float, info: 
     side = -(-min(size[1], size[0] * 4 // 3) // STRIDE) * STRIDE
     fill = list(getattr(getattr(model, "transform", None), "image_mean", [0.5] * 3))
     metadata = {
-        "preprocessing": "upright (EXIF), RGB, transparency on white; divided by 255; shorter side scaled to "
-        f"{size[0]} (bilinear), less where the longer one would have more than {side}; put into the upper left corner "
-        f"of a {side}×{side} square that is filled with input.pad_value; the graph normalises",
+        "preprocessing": f"upright (EXIF), RGB, transparency on white; longer side at most {size[2]} (bicubic, "
+        f"antialiased); divided by 255; shorter side scaled to {size[0]} (bilinear), less where the longer one would "
+        f"have more than {side}; put into the upper left corner of a {side}×{side} square that is filled with "
+        "input.pad_value; the graph normalises",
         "postprocessing": "boxes (left, top, right, bottom) scaled back and clipped to the image; scores from "
         f"{threshold}; of boxes with an IoU of {NMS_IOU} or more that of the highest score",
         "labels": ["(background)", *info.classes],

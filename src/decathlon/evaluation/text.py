@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from decathlon.data import embeddings, imdb
 from decathlon.data.embeddings import Encoder, pool, read_tokenizer
+from decathlon.data.transforms import words
 from decathlon.data.transforms.tokens import encode
 from decathlon.evaluation.onnx_graph import OnnxGraph, OnnxNetwork
 from decathlon.evaluation.predictions import TextClassification, require_text
@@ -77,9 +78,8 @@ def onnx_graph(classifier: EncoderClassifier, classes: list[str]) -> OnnxGraph:
     """What `export` writes: the network from token ids to logits, and the tokenizer in the metadata."""
     encoder = classifier.encoder
     metadata = {
-        "preprocessing": "HTML's entities and line breaks resolved, typographic quotes made plain, letters composed "
-        f"(NFC), single blanks; token ids by the tokenizer; of more than {encoder.max_length - 2} the first and last "
-        "half of these; the ids of start and end around them; shorter rows are filled up with pad",
+        "preprocessing": f"{words.CLEANING}; token ids by the tokenizer; of more than {encoder.max_length - 2} the "
+        "first and last half of these; the ids of start and end around them; shorter rows are filled up with pad",
         "postprocessing": "softmax over the logits; the most probable label",
         "labels": classes,
         "input": {

@@ -117,12 +117,9 @@ def best_recipe() -> Recipe:
 
 def sample_recipe() -> Recipe:
     """The recipe for the sample: a small backbone, small images."""
+    small = replace(recipe(), backbone="small", min_size=120, max_size=160, anchors=(16, 22))
     return replace(
-        recipe(),
-        backbone="small",
-        min_size=120,
-        max_size=160,
-        anchors=(16, 22),
+        small,
         rpn_post_nms_top_n=100,
         roi_batch_size=32,
         scale_range=(0.9, 1.0),
@@ -239,7 +236,8 @@ def predict(
 
 def onnx_graph(model: nn.Module, recipe: Recipe, info: DataInfo) -> OnnxGraph:
     """What `export` writes: the detector for one image size; `predict` letterboxes images to it."""
-    return detection_onnx.onnx_graph(model, (recipe.min_size, recipe.max_size), recipe.score_threshold, info)
+    sizes = recipe.min_size, recipe.max_size, recipe.cache_size
+    return detection_onnx.onnx_graph(model, sizes, recipe.score_threshold, info)
 
 
 # --- Plots ------------------------------------------------------------------------------------------------------------

@@ -226,7 +226,8 @@ def predict(
 
 def onnx_graph(model: nn.Module, recipe: Recipe, info: DataInfo) -> OnnxGraph:
     """What `export` writes: the detector for one image size; `predict` letterboxes images to it."""
-    return detection_onnx.onnx_graph(model, (recipe.min_size, recipe.max_size), recipe.score_threshold, info)
+    sizes = recipe.min_size, recipe.max_size, recipe.cache_size
+    return detection_onnx.onnx_graph(model, sizes, recipe.score_threshold, info)
 
 
 # --- Plots ------------------------------------------------------------------------------------------------------------

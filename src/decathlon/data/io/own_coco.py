@@ -73,9 +73,8 @@ def _side_of(file: Path) -> str | None:
     return sides.pop() if len(sides) == 1 else None
 
 
-def is_labelme(file: Path) -> bool:
-    """Whether a JSON file is labelme's own, one for each image."""
-    start = read_start(file)
+def is_labelme(start: bytes) -> bool:
+    """Whether a JSON file that starts so is labelme's own, one for each image."""
     return b'"shapes"' in start and b'"imagePath"' in start
 
 
@@ -86,10 +85,11 @@ def read_start(file: Path) -> bytes:
 
 
 def _choose_json(jsons: list[Path], folder: Path) -> Path:
-    if len(jsons) == 1 and not is_labelme(jsons[0]):
+    of_labelme = is_labelme(read_start(jsons[0]))
+    if len(jsons) == 1 and not of_labelme:
         return jsons[0]
     known = [file for file in jsons if file.stem.casefold() in COCO_NAMES or "instances" in file.stem.casefold()]
-    if len(known) != 1 and is_labelme(jsons[0]):
+    if len(known) != 1 and of_labelme:
         raise ValueError(f"{jsons[0]} is labelme's own format, which is not read: export COCO, PASCAL VOC or YOLO")
     if len(known) != 1:
         raise ValueError(f"{folder} holds {some(file.name for file in jsons)}: name the one to read as --data FILE")
@@ -102,7 +102,7 @@ def read_coco_sides(folder: Path, jsons: dict[str, Path]) -> Listing:
     """All annotations, by split, and the classes: the categories of the training file."""
     index = FileIndex(folder, IMAGE_SUFFIXES)
     annotations_of, names, elsewhere = dict[str, list[Annotation]](), list[str](), list[str]()
-    foreign: dict[str, list[Path]] = {}  # found by their names alone, in the folder of another split
+    misplaced: dict[str, list[Path]] = {}  # found by their names alone, in the folder of another split
     for side, file in jsons.items():
 
         def find(name: str, side: str = side, file: Path = file) -> Path | None:
@@ -112,7 +112,7 @@ def read_coco_sides(folder: Path, jsons: dict[str, Path]) -> Listing:
             if len(matching) > 1:
                 raise ValueError(f"it lists {name!r}, which may be {some(p.relative_to(folder) for p in matching)}")
             if matching and (above := _sides_above(matching[0], folder)) and side not in above:
-                foreign.setdefault(side, []).append(matching[0])
+                misplaced.setdefault(side, []).append(matching[0])
             if matching and is_elsewhere(name, matching[0]):
                 elsewhere.append(f"{name}: {matching[0].relative_to(folder)}")
             return matching[0] if matching else None
@@ -124,7 +124,7 @@ def read_coco_sides(folder: Path, jsons: dict[str, Path]) -> Listing:
             f"{folder}: {len(elsewhere):,} images are not where they are listed, others of their names are taken "
             f"({some(elsewhere)})"
         )
-    for side, images in foreign.items():
+    for side, images in misplaced.items():
         if len(jsons) > 1 and any(side in _sides_above(a.image_path, folder) for a in annotations_of[side]):
             raise FileNotFoundError(
                 f"{folder}: {pluralize(len(images), 'image')} of {side} absent; in the folder of another split there "

@@ -46,17 +46,16 @@ def list_own_masks(folder: Path, suffix: str) -> list[tuple[str, Path, Path]]:
         ValueError: It is none of these layouts, or two images or masks have one name.
     """
     images, masks = find_folder(folder, *IMAGE_FOLDERS), find_folder(folder, *MASK_FOLDERS)
-    if images is not None and masks is not None and (tops := find_splits(images)):
-        inner = find_splits(masks)
-        if missing := sorted(set(tops) - set(inner)):
-            raise ValueError(f"{masks} has no folder for the {missing[0]} split, but {images} has")
+    if images is not None and masks is not None:
         _check_beside(folder, images, masks)
-        return [triple for side, top in tops.items() for triple in pair_masks(side, top, inner[side], suffix)]
+        if tops := find_splits(images):
+            inner = find_splits(masks)
+            if missing := sorted(set(tops) - set(inner)):
+                raise ValueError(f"{masks} has no folder for the {missing[0]} split, but {images} has")
+            return [triple for side, top in tops.items() for triple in pair_masks(side, top, inner[side], suffix)]
     if images is None and (tops := find_splits(folder)):
         warn_unused(folder, tops.values(), ONLY_SPLITS)
         return [triple for side, top in tops.items() for triple in _pair_folder(side, top, suffix)]
-    if images is not None and masks is not None:
-        _check_beside(folder, images, masks)
     if find_folder(folder, "imagesets"):
         warn(f"{folder}: the lists in ImageSets are not read: images are divided at random")
     return _pair_folder("train", folder, suffix)
@@ -233,10 +232,9 @@ def _read_palette(mask: Image.Image, path: Path) -> tuple[np.ndarray, str]:
     if len(colours) == 1 and colours[0] not in (BLACK, WHITE) and set(np.unique(numbers).tolist()) <= {1, 255}:
         return np.ones(numbers.shape, bool), _name_colour(colours[0])  # the second of the palette's two colours
     if all(colour[0] == colour[1] == colour[2] for colour in colours) and len(colours) <= 2 and BLACK in colours:
-        value = colours[-1][0]  # 1 and 255 are one class; other greys are drawn for several
-        return (pixels != 0).any(-1), "" if not value else str(value) if value in (1, 255) else _name_colour(
-            colours[-1]
-        )
+        grey = colours[-1][0]
+        name = str(grey) if grey in (1, 255) else _name_colour(colours[-1])  # these two are one class, others several
+        return (pixels != 0).any(-1), name if grey else ""
     return _read_colours(pixels, path)
 
 

@@ -276,7 +276,8 @@ def read_reviews(argument: str, column: str = "text") -> list[str]:
     path = Path(argument)
     if argument == "-":
         stream = getattr(sys.stdin, "buffer", None)  # bytes, whatever the locale
-        reviews = _read_lines(sys.stdin.read() if stream is None else decode_text(stream.read(), Path("stdin")), path)
+        path = Path("stdin")
+        reviews = _read_lines(sys.stdin.read() if stream is None else decode_text(stream.read(), path), path)
     elif _exists(path) and path.is_file():
         if has_suffix(path, TABLE_SUFFIXES):
             rows = read_table(path, (column,))

@@ -79,8 +79,9 @@ def find_class_list(path: Path, folders: Folders) -> Path | None:
     """
     labels = [top for _, top in folders.values()]
     places = dict.fromkeys((path, *labels, *(top.parent for top in labels)))
-    found = [class_lists(place) for place in places if place.is_relative_to(path)]
-    configs, lists = ([file for both in found for file in both[kind]] for kind in (0, 1))
+    pairs = [class_lists(place) for place in places if place.is_relative_to(path)]
+    configs = [file for in_place, _ in pairs for file in in_place]
+    lists = [file for _, in_place in pairs for file in in_place]
     if len(candidates := configs or lists) < 2 and not (configs and lists):
         return candidates[0] if candidates else None
     names_of = {file: _listed_names(file) for file in (*configs, *lists)}

@@ -99,6 +99,12 @@ def check_unknown(token_ids: np.ndarray) -> None:
         )
 
 
+# What `imdb.clean_text` does, in words.
+CLEANING = (
+    "HTML's entities and line breaks resolved, typographic quotes made plain, letters composed (NFC), single blanks"
+)
+
+
 def onnx_facts(length: int, min_length: int) -> dict[str, Any]:
     """How a text becomes a row of token ids, for the metadata of an exported network.
 
@@ -107,10 +113,9 @@ def onnx_facts(length: int, min_length: int) -> dict[str, Any]:
         min_length: Minimum length of a row.
     """
     return {
-        "preprocessing": "HTML's entities and line breaks resolved, typographic quotes made plain, letters composed "
-        "(NFC); lower case; words are runs of letters, combining marks and digits, with at most one ' before "
-        f"a letter inside, and the characters ! and ?; of more than {length} words the first {length // 2} and the "
-        f"last {length - length // 2}; ids count from 2 in the order of info.vocabulary, 1 is an unknown word, 0 pads "
+        "preprocessing": f"{CLEANING}; lower case; words are runs of letters, combining marks and digits, with at "
+        f"most one ' before a letter inside, and the characters ! and ?; of more than {length} words the first "
+        f"{length // 2} and the last {length - length // 2}; ids count from 2 in the order of info.vocabulary, 1 is an unknown word, 0 pads "
         f"rows to the length of the longest text of the batch, at least {min_length}",
         "postprocessing": "softmax over the logits; the most probable label; attributions: contributions of the words "
         "to the logit of each label",
