@@ -115,8 +115,8 @@ def onnx_facts(length: int, min_length: int) -> dict[str, Any]:
     return {
         "preprocessing": f"{CLEANING}; lower case; words are runs of letters, combining marks and digits, with at "
         f"most one ' before a letter inside, and the characters ! and ?; of more than {length} words the first "
-        f"{length // 2} and the last {length - length // 2}; ids count from 2 in the order of info.vocabulary, 1 is an unknown word, 0 pads "
-        f"rows to the length of the longest text of the batch, at least {min_length}",
+        f"{length // 2} and the last {length - length // 2}; ids count from 2 in the order of info.vocabulary, 1 is an "
+        f"unknown word, 0 pads rows to the length of the longest text of the batch, at least {min_length}",
         "postprocessing": "softmax over the logits; the most probable label; attributions: contributions of the words "
         "to the logit of each label",
         "input": {"length": length, "min_length": min_length, "unknown": UNKNOWN, "pad": PAD},
