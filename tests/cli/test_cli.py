@@ -402,3 +402,27 @@ def test_help_shows_no_none(command: tuple[str, ...], decathlon: Command, capsys
     out = capsys.readouterr().out
     assert "--json" in out
     assert "{None}" not in out
+
+
+def test_json_stands_alone_beside_what_a_network_prints(decathlon: Command) -> None:
+    Path("net.py").write_text(
+        "from torch import nn\n\n"
+        "class Net(nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        print('shape', x.shape)\n"
+        "        return super().forward(x)\n\n"
+        "def net():\n"
+        "    print('built')\n"
+        "    return Net(nn.Flatten(), nn.Linear(784, 10))\n"
+    )
+    flags = ("--data", "sample", "--epochs", "1", "--model", "net.py:net", "--out", "run", "--json")
+    trained = decathlon("train", "mnist-mlp", *flags)
+    digit = Image.new("L", (28, 28))
+    ImageDraw.Draw(digit).line((14, 4, 14, 24), fill=255, width=3)
+    digit.save("digit.png")
+    evaluated = decathlon("evaluate", "run", "--json")
+    predicted = decathlon("predict", "mnist-mlp", "digit.png", "--run", "run", "--json")
+    for answer in (trained, evaluated, predicted):
+        assert json.loads(answer.out)
+        assert "shape torch.Size" in answer.err
+    assert "shape torch.Size" in decathlon("predict", "mnist-mlp", "digit.png", "--run", "run").out

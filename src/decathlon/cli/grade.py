@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,9 +86,7 @@ def _grade(args: list[str]) -> int:
     data = join_path(options.data, parsed.reading, task.SPEC.dataset)
     run_options = RunOptions(data, options.data_dir)
     rest_of = options.out, report, options.quick, options.seeds, options.reference
-    # What the network prints goes to stderr: with --json nothing but the result may be on stdout.
-    with contextlib.redirect_stdout(sys.stderr) if parsed.common.json else contextlib.nullcontext():
-        result = grade(network, task, parsed.recipe, run_options, *rest_of)
+    result = grade(network, task, parsed.recipe, run_options, *rest_of)
     print_output(result, parsed.common.json, lambda: print_grade(result))
     return 0 if result["passed"] else 1
 

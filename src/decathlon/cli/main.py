@@ -19,19 +19,16 @@ from decathlon.cli.data import data_command
 from decathlon.cli.flags import check_task, expand_home, parse, peek_option, split_flags, split_task
 from decathlon.cli.grade import attempts_command, grade_command, start_command
 from decathlon.cli.inspect import inspect_command
-from decathlon.cli.options import (
-    All,
-    Common,
-    Compare,
-    Demo,
-    Evaluate,
-    Export,
-    List,
-    Predict,
-    Report,
-    Scoreboard,
+from decathlon.cli.options import All, Common, Compare, Demo, Evaluate, Export, List, Predict, Report, Scoreboard
+from decathlon.cli.terminal import (
+    print_export,
+    print_output,
+    print_predictions,
+    print_result,
+    print_table,
+    print_text,
+    stdout_for_result,
 )
-from decathlon.cli.terminal import print_export, print_output, print_predictions, print_result, print_table, print_text
 from decathlon.data.read_options import ReadOptions, join_path
 from decathlon.errors import UsageError, nearest, require
 from decathlon.messages import printable, say
@@ -56,7 +53,8 @@ def run_command(argv: list[str]) -> int:
             return 0
         if argv[0] not in COMMANDS:
             raise UsageError(f"unknown command {argv[0]!r}{nearest(argv[0], COMMANDS)}")
-        status = COMMANDS[argv[0]](expand_home(argv[1:]))
+        with stdout_for_result("--json" in argv):
+            status = COMMANDS[argv[0]](expand_home(argv[1:]))
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it

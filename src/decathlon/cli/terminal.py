@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
 
 from decathlon.messages import pluralize, printable
 
 MAX_TEXT_CHARS = 80  # of a text, as the title of its prediction
+
+_stdout: TextIO | None = None  # with --json, the output that only the result is written to; None: sys.stdout
 
 
 def print_text(text: object = "", end: str = "\n") -> None:
@@ -21,16 +24,28 @@ def format_json(value: Any) -> str:
     r"""Format as JSON, with characters escaped, as \u001b, that are unprintable or unknown to the output's encoding."""
     text = json.dumps(value, ensure_ascii=False)
     try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        text.encode(getattr(_stdout or sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
         return json.dumps(value)
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
+@contextlib.contextmanager
+def stdout_for_result(as_json: bool) -> Iterator[None]:
+    """With --json, send to stderr what others print, such as a user's network: only the result may be on stdout."""
+    global _stdout
+    _stdout = sys.stdout if as_json else None
+    try:
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            yield
+    finally:
+        _stdout = None
+
+
 def print_output(value: Any, as_json: bool, print_for_people: Callable[[], None]) -> None:
     """Print a result as JSON, or call what prints it for people."""
     if as_json:
-        print(format_json(value))
+        print(format_json(value), file=_stdout)
     else:
         print_for_people()
 
