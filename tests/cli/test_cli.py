@@ -317,6 +317,11 @@ def test_the_latest_run_is_taken(decathlon: Command, tmp_path: Path) -> None:
     assert measured["seed"] == 1
     assert measured["value"] == json.loads(next(Path("runs").glob("*/*seed1/summary.json")).read_text())["value"]
     assert "seed1" in decathlon("report", "latest").out
+    command = ("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--seed", "2", "--out", "runs/mine")
+    assert decathlon(*command).status == 0
+    assert json.loads(decathlon("evaluate", "latest", "--json").out)["seed"] == 2
+    assert "runs/mine" in decathlon("predict", "mnist-mlp", digit(tmp_path), "--run", "latest").err
+    assert "no finished run in runs/mnist-cnn" in decathlon("predict", "mnist-cnn", "x.png", "--run", "latest").err
 
 
 def test_data_lists_what_is_found(decathlon: Command) -> None:

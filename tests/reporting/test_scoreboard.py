@@ -209,11 +209,11 @@ def test_runs_of_ones_own_are_a_scoreboard_too(decathlon: Command) -> None:
     empty = decathlon("scoreboard", "--results", ".")
     assert empty.status == 1
     assert "there is no summary in ." in empty.error
-    for out in ("runs/mnist-mlp/b", "runs/mnist-mlp/a"):  # the newest is not the last by name
+    for out in ("runs/mnist-mlp/b", "runs/mnist-mlp/a", "runs/mine"):  # the newest is not the last by name
         command = ("train", "mnist-mlp", "--data", "sample", "--epochs", "1", "--seed", "7", "--out", out)
         assert decathlon(*command).status == 0
     (one,) = read_summaries(Path("runs"))
-    assert one["train_seconds"] == json.loads(Path("runs/mnist-mlp/a/summary.json").read_text())["train_seconds"]
+    assert one["train_seconds"] == json.loads(Path("runs/mine/summary.json").read_text())["train_seconds"]
     board = decathlon("scoreboard", "--results", "runs")
     assert board.status == 0, board.err
     assert "mnist-mlp" in board.out

@@ -26,7 +26,7 @@ def timestamp() -> str:
 
 
 def read_summaries(folder: Path) -> list[dict[str, Any]]:
-    """All summaries below a folder: `TASK/NAME.json`, or `TASK/RUN/summary.json` as in `runs`.
+    """All summaries below a folder: `TASK/NAME.json`, or `TASK/RUN/summary.json` and `RUN/summary.json` as in `runs`.
 
     Of runs with the same recipe and seed the newest counts.
 
@@ -36,8 +36,12 @@ def read_summaries(folder: Path) -> list[dict[str, Any]]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: run this in the repository, or name one with --results")
-    summaries = [_read_summary(path) for path in sorted(folder.glob("*/*.json"))]
-    runs = sorted(folder.glob("*/*/summary.json"), key=lambda path: path.stat().st_mtime)
+    files = list(folder.glob("*/*.json"))
+    run_folders = {path.parent for path in files if path.name == "config.json"}
+    summaries = [_read_summary(path) for path in sorted(files) if path.parent not in run_folders]
+    named = [path for path in files if path.name == "summary.json" and path.parent in run_folders]
+    finished = [*folder.glob("*/*/summary.json"), *named]
+    runs = sorted(finished, key=lambda path: path.stat().st_mtime)
     newest = {(*_row_key(summary), summary["seed"]): summary for summary in map(_read_summary, runs)}
     if not (summaries or newest):
         raise FileNotFoundError(f"there is no summary in {folder}: neither TASK/NAME.json nor TASK/RUN/summary.json")

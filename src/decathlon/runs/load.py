@@ -160,15 +160,20 @@ def find_run(task_id: str, run_folder: str | None) -> Path:
 
 
 def latest_run(task_id: str = "*") -> Path:
-    """The newest finished run under runs/, of a task or of any.
+    """The newest finished run under runs/, of a task or of any: runs/TASK/RUN, or a folder runs/RUN that was named.
 
     Raises:
         FileNotFoundError: There is none; the message says how to train one.
     """
-    if finished := list(Path("runs").glob(f"{task_id}/*/summary.json")):
+    named = [
+        path.with_name("summary.json")
+        for path in Path("runs").glob("*/config.json")
+        if path.with_name("summary.json").exists() and task_id in ("*", read_json(path).get("task"))
+    ]
+    if finished := [*named, *Path("runs").glob(f"{task_id}/*/summary.json")]:
         return max(finished, key=lambda path: path.stat().st_mtime).parent
-    folder, named = ("runs", "mnist-mlp") if task_id == "*" else (f"runs/{task_id}", task_id)
+    folder, example = ("runs", "mnist-mlp") if task_id == "*" else (f"runs/{task_id}", task_id)
     raise FileNotFoundError(
-        f"there is no finished run in {folder}: train one (decathlon train {named} --data sample takes seconds), "
+        f"there is no finished run in {folder}: train one (decathlon train {example} --data sample takes seconds), "
         "or name a run folder"
     )
