@@ -54,6 +54,10 @@ def test_the_named_yaml_file_names_the_classes(mine: Path) -> None:
     assert annotated(mine)[1] == ["red", "blue"]
     real.write(mine / "classes.txt", "red\nblue\ngreen\n")
     assert annotated(mine / "coco.yaml")[1] == ["red", "blue"]  # it names no classes
+    assert real.read("voc", mine / "coco.yaml").info.classes == ["red", "blue"]
+    real.write(mine / "data.yaml", "names: [blue, red]\n")
+    (mine / "classes.txt").unlink()
+    assert real.read("voc", mine / "coco.yaml").info.classes == ["blue", "red"]  # not from the cache
 
 
 def test_a_list_beside_a_yaml_file_is_compared(mine: Path, capsys: Captured) -> None:
@@ -206,6 +210,10 @@ def test_listed_folders_come_before_the_names_of_splits(mine: Path) -> None:
     real.write(mine / "annotations" / "train.json", renamed(real.coco(range(5)), listed))
     real.write(mine / "annotations" / "val.json", renamed(real.coco(range(2)), ["val2014/01.png", "val2014/02.png"]))
     assert annotated(mine)[0] == {"train": 5, "val": 2}
+    (mine / "annotations" / "val.json").unlink()
+    assert annotated(mine)[0] == {"train": 5}
+    (mine / "annotations" / "train.json").rename(mine / "annotations" / "result.json")
+    assert annotated(mine)[0] == {"train": 4, "val": 1}
 
 
 def renamed(coco: str, names: list[str]) -> str:
@@ -365,6 +373,8 @@ def test_two_rows_between_stray_quotes_are_not_one(mine: Path) -> None:
     numbered = whole.replace(",pos", ",5").replace(",neg", ",1")
     path.write_text(numbered + '"Note 4,5\nsehr gut",5\n')
     assert len(real.texts(path).train) + len(real.texts(path).test) == 41
+    path.write_text('label,text\npos,"pos, I liked it\nVery nice."\n' + "".join(f"neg,dull {i}\n" for i in range(20)))
+    assert len(real.texts(path).train) + len(real.texts(path).test) == 21
 
 
 def test_where_a_table_ends_is_part_of_the_key(mine: Path) -> None:

@@ -12,7 +12,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 from test_detection import drawn, same, shapes  # noqa: F401
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.models.detection import FasterRCNN, RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from decathlon.data import pretrained, voc
@@ -94,6 +98,40 @@ def test_first_stages_can_be_frozen(layers: int, stems: int) -> None:
     ends = ["blocks.0.", "blocks.1.", "blocks.2.", "blocks.4.", "blocks.6."]
     assert [not any(name.startswith(end) for name in trained) for end in ends] == [n < stems for n in range(5)]
     assert ("conv_stem.weight" in trained) == (stems == 0)
+
+
+@pytest.mark.parametrize(("layers", "frozen"), [(5, []), (4, ["conv1", "bn1"]), (3, ["conv1", "bn1", "layer1"])])
+def test_a_stem_that_ends_in_an_activation_is_a_stage(layers: int, frozen: list[str]) -> None:
+    _, _, model = built(TASKS[0], backbone="timm/resnet18", trainable_layers=layers)
+    held = [name for name, p in model.backbone.body.named_parameters() if not p.requires_grad]
+    assert list(dict.fromkeys(name.partition(".")[0] for name in held)) == frozen
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_a_backbone_of_ones_own_is_another_one(task_id: str) -> None:
+    """torchvision's detectors ask a backbone for `out_channels` alone, not for `body`."""
+
+    class Backbone(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk, self.out_channels = nn.Conv2d(3, 8, 3, stride=8), 8
+            self.fpn = FeaturePyramidNetwork([8], 8)
+
+        def forward(self, images: Tensor) -> dict[str, Tensor]:
+            return self.fpn({"0": self.trunk(images)})
+
+    task: Any = get_task(task_id)
+    sizes = AnchorGenerator(((32,),), ((1.0,),))
+    options: dict[str, Any] = {"min_size": 64, "max_size": 96}
+    if task_id == TASKS[0]:
+        pool = MultiScaleRoIAlign(["0"], 7, 2)
+        options |= {"rpn_anchor_generator": sizes, "box_roi_pool": pool}
+        network = FasterRCNN(Backbone(), len(voc.CLASSES) + 1, **options)
+    else:
+        network = RetinaNet(Backbone(), len(voc.CLASSES) + 1, anchor_generator=sizes, **options)
+    recipe = task.recipe()
+    (violation,) = task.check_architecture(task.model(recipe, INFO, None, network), INFO)
+    assert violation == f"its backbone is not {'MobileNetV3-Large' if task_id == TASKS[0] else 'ResNet50'}"
 
 
 def test_anchors_follow_strides_and_image_size() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -131,6 +133,29 @@ def test_functional_calls_are_counted() -> None:
 def test_violations_are_named(task: str, network: nn.Module, reason: str) -> None:
     violations = get_task(task).check_architecture(network, INFO)
     assert any(reason in line for line in violations), violations
+
+
+class WrittenOut(nn.Module):
+    """An MLP of matrix products and additions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Parameter(torch.randn(784, 9)), nn.Parameter(torch.randn(9, 10))
+        self.bias = nn.Parameter(torch.zeros(9))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.flatten(1) @ self.first + self.bias).relu() @ self.last
+
+
+def test_layers_may_be_written_out() -> None:
+    assert get_task("mnist-mlp").check_architecture(WrittenOut(), INFO) == []
+
+
+def test_more_labels_are_another_task() -> None:
+    task: Any = get_task("mnist-autoencoder")
+    for labels, violations in ((1000, []), (55_000, ["it learns from 55,000 labels, not 1,000"])):
+        info = replace(INFO, n_labelled=labels)
+        assert task.check_architecture(task.model(task.recipe(), info), info) == violations
 
 
 def test_dropout_is_allowed_in_the_mlp() -> None:

@@ -186,6 +186,10 @@ def test_small_logits_of_a_last_layer_are_no_probabilities() -> None:
     assert own_network.describe_end(output, ["convolution", "mul"], "pets-unet") == []
 
 
+def test_a_constant_layer_is_no_softmax() -> None:
+    assert own_network.describe_end(torch.full((8, 10), 0.1), ["relu", "addmm"], "mnist-mlp") == []
+
+
 def test_a_mean_of_softmaxes_is_one() -> None:
     output = torch.randn(3, 8, 10).softmax(2).mean(0)
     assert (
@@ -202,6 +206,7 @@ def test_what_is_not_trained_may_be_in_lists() -> None:
             self._teacher = [nn.Linear(4, 4).requires_grad_(False)]
             self.loop: list[object] = [self.lstm]
             self.loop.append(self.loop)
+            self._again = [nn.Sequential(self.lstm, nn.ReLU())]  # of layers that are registered
 
     network = Net()
     assert own_network.describe_unregistered(network) == ""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from openers import read_digit
 from PIL import Image
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from decathlon.data.base import EpochShard, Split, derive_seed, shuffled_batches
 from decathlon.data.divide import hold_out
@@ -438,3 +439,13 @@ def test_scales_are_no_matrices() -> None:
     adamw, *rest = make_optimizers(network, Optimizer("adamw", lr=0.1, weight_decay=0.1))
     assert not rest
     assert [(len(group["params"]), group["weight_decay"]) for group in adamw.param_groups] == [(3, 0.1), (4, 0.0)]
+
+
+def test_parametrized_weights_are_matrices_and_left_as_they_are() -> None:
+    """Reading the weight of a spectral norm runs a power iteration, so a resumed run would have one more."""
+    network = nn.Sequential(parametrizations.spectral_norm(nn.Linear(4, 1)), nn.LSTM(1, 3))
+    network.append(parametrizations.weight_norm(nn.Linear(5, 1)))
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    matrices, _ = divide_parameters(network, list(network.parameters()))
+    assert [tuple(p.shape) for p in matrices] == [(1, 4), (12, 1), (12, 3), (1, 5)]
+    assert all(torch.equal(value, before[name]) for name, value in network.named_buffers())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -36,6 +38,17 @@ def test_two_processes_learn_as_one(decathlon: Command) -> None:
         torch.testing.assert_close(weights[1][name], tensor, rtol=1e-5, atol=1e-6)
     alone = json.loads(decathlon("evaluate", "two", "--json").out)
     assert alone["metrics"] == json.loads(two.out)["metrics"], "one process counts the same examples"
+
+
+def test_json_stands_alone_beside_what_the_network_of_each_process_prints() -> None:
+    Path("net.py").write_text(
+        "from torch import nn\n\n\ndef net():\n    print('built')\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    )
+    command = (*PLAIN, "--epochs", "1", "--devices", "2", "--model", "net.py:net", "--out", "run", "--json")
+    done = subprocess.run([sys.executable, "-m", "decathlon", *command], capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["devices"] == 2, done.stderr
+    assert done.stderr.count("built") >= 2
 
 
 def test_a_detector_is_measured_by_one_process(decathlon: Command) -> None:

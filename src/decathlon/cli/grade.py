@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import json
 import re
 import shlex
 from pathlib import Path
@@ -50,7 +49,8 @@ def grade_command(args: list[str]) -> int:
         return _grade(args)
     except Exception as error:
         if "--json" in args:  # for programs that read the result whatever the exit status
-            print(json.dumps({"error": str(error) or type(error).__name__, "passed": False, "stages": []}))
+            result = {"error": str(error) or type(error).__name__, "passed": False, "stages": []}
+            print_output(result, True, lambda: None)
         raise
 
 

@@ -64,6 +64,13 @@ def _adds_equal_shapes(args: Any) -> bool:
     return isinstance(left, Tensor) and isinstance(right, Tensor) and left.shape == right.shape
 
 
+def _adds_bias(args: Any) -> bool:
+    """Whether a vector (H,) is added to each row of a matrix (N, H)."""
+    left, right = args[:2]
+    both = isinstance(left, Tensor) and isinstance(right, Tensor)
+    return both and left.ndim == 2 and right.ndim == 1 and len(right) == left.shape[1]
+
+
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
@@ -82,6 +89,8 @@ def operation_kind(name: str, args: Any) -> str:
     kind = KINDS.get(name, name)
     if kind == "convolution" and len(args) > 6 and args[6] is True:
         return "transposed convolution"
+    if kind == "addition" and _adds_bias(args):
+        return ""  # as nn.Linear does within its product
     if kind == "addition" and not _adds_equal_shapes(args):
         return "addition of a constant"
     if kind == "concatenation" and len(args[0]) < 2:

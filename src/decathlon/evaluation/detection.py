@@ -65,7 +65,8 @@ def fp32_outputs(model: nn.Module) -> nn.Module:
     Anchors and boxes have the dtype of its features, and above 256 bfloat16 represents even integers only.
     """
     if isinstance(model, FasterRCNN):
-        parts = [model.backbone, model.rpn.head, model.roi_heads.box_predictor]
+        predictor = getattr(model.roi_heads, "box_predictor", None)  # a user's own heads may have another
+        parts = [model.backbone, model.rpn.head, *([] if predictor is None else [predictor])]
     else:
         parts = [model.backbone, model.head] if isinstance(model, RetinaNet) else []
     for part in parts:

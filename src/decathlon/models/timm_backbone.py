@@ -61,11 +61,13 @@ class TimmBackbone(nn.Module):
     def frozen_parameters(self, trainable_layers: int) -> list[nn.Parameter]:
         """Parameters of the stages that are not trained, and with frozen norms those of all norms."""
         named = dict(self.body.named_parameters())
-        ends = list[int]()  # after how many parameters each stage ends
+        ends, is_stem = list[int](), False  # after how many parameters each stage ends
         for info in self.body.feature_info.info:
             stage = _flat(info["module"]) + "_"
             numbers = [number for number, name in enumerate(named, 1) if _flat(name).startswith(stage)]
-            ends += numbers[-1:]  # a stage behind the pyramid's last has none: it was cut off
+            # A stage without parameters is an activation that ends the stem, or was cut off behind the pyramid's last.
+            ends += [numbers[0] - 1, numbers[-1]] if is_stem and numbers else numbers[-1:]
+            is_stem = not numbers
         count = ends[-trainable_layers - 1] if trainable_layers < len(ends) else 0
         frozen = list(named.values())[:count]
         if self.frozen:

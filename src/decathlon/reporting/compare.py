@@ -30,6 +30,7 @@ from decathlon.runs.folder import read_json, read_lines
 from decathlon.runs.load import Loaded, load_data, load_run
 from decathlon.tasks.base import task_ids
 from decathlon.tasks.recipe import Recipe
+from decathlon.training import distributed
 from decathlon.training.loop import measure
 
 REQUIRED = ("metrics", "epochs", "steps", "hardware", "threads", "commit")  # fields of a summary
@@ -197,7 +198,7 @@ def describe_run(folder: Path, loaded: Loaded, summaries: list[dict[str, Any]], 
         data_dir: Folder of the official data.
     """
     summary, recipe = summaries[0], loaded.recipe
-    fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
+    fabric = Fabric(accelerator=distributed.accelerator(), devices=1, precision=recipe.precision)
     data = load_data(folder, loaded, data_dir).to(fabric.device)
     loaded.model.to(fabric.device)
     metrics, timing = (read_lines(folder / f"{name}.jsonl") for name in ("metrics", "timing"))

@@ -139,9 +139,10 @@ def run_on_example(network: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def check_architecture(model: nn.Module, info: DataInfo) -> list[str]:
-    """A latent dimension of at most 128."""
+    """A latent dimension of at most 128, and a forest that learns from at most 1,000 labels."""
     _, codes = run_on_example(model)
-    return [f"its latent dimension is {codes.shape[1]}, more than 128"] if codes.shape[1] > 128 else []
+    violations = [f"its latent dimension is {codes.shape[1]}, more than 128"] if codes.shape[1] > 128 else []
+    return violations + ([f"it learns from {info.n_labelled:,} labels, not 1,000"] if info.n_labelled > 1000 else [])
 
 
 # --- Training loss ----------------------------------------------------------------------------------------------------

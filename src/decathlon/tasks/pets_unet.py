@@ -59,7 +59,7 @@ class Recipe(BaseRecipe):
     rotation: float = 20.0
     """Random rotation: maximum angle in degrees."""
     scale: float = 0.3
-    """Random scaling, up to this fraction; the aspect ratio changes by up to two thirds of it."""
+    """Random scaling: maximum logarithm of the factor; that of the aspect ratio is up to two thirds of it."""
     shift: float = 0.15
     """Random translation, up to this fraction of the image size."""
     color_jitter: float = 0.3

@@ -196,14 +196,13 @@ def check_architecture(model: nn.Module, info: DataInfo) -> list[str]:
     detection.check_outputs(model, info)
     if not isinstance(model, FasterRCNN):
         return ["it is not a torchvision FasterRCNN"]
-    violations, predictor = [], model.roi_heads.box_predictor
+    violations, predictor = [], getattr(model.roi_heads, "box_predictor", None)
     if not isinstance(predictor, FastRCNNPredictor) or predictor.cls_score.out_features != len(info.classes) + 1:
         violations.append("its predictor is not a FastRCNNPredictor for the data's classes and the background")
     if not isinstance(getattr(model.backbone, "fpn", None), FeaturePyramidNetwork):
         return [*violations, "its backbone has no feature pyramid"]
-    if not info.is_sample and detection.kernel_shapes(model.backbone.body) != detection.kernel_shapes(
-        mobilenet_v3_large().features
-    ):
+    body = getattr(model.backbone, "body", model.backbone)
+    if not info.is_sample and detection.kernel_shapes(body) != detection.kernel_shapes(mobilenet_v3_large().features):
         violations.append("its backbone is not MobileNetV3-Large")
     return violations
 

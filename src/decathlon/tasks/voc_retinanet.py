@@ -188,12 +188,13 @@ def check_architecture(model: nn.Module, info: DataInfo) -> list[str]:
     detection.check_outputs(model, info)
     if not isinstance(model, RetinaNet):
         return ["it is not a torchvision RetinaNet"]
-    violations, head = [], model.head.classification_head
+    violations, head = [], getattr(model.head, "classification_head", None)
     if not isinstance(head, RetinaNetClassificationHead) or head.num_classes != len(info.classes) + 1:
         violations.append("its head is not a RetinaNetClassificationHead for the data's classes and the background")
     if not isinstance(getattr(model.backbone, "fpn", None), FeaturePyramidNetwork):
         return [*violations, "its backbone has no feature pyramid"]
-    if not info.is_sample and detection.kernel_shapes(model.backbone.body) != detection.kernel_shapes(resnet50()):
+    body = getattr(model.backbone, "body", model.backbone)
+    if not info.is_sample and detection.kernel_shapes(body) != detection.kernel_shapes(resnet50()):
         violations.append("its backbone is not ResNet50")
     return violations
 

@@ -94,6 +94,11 @@ def check_options(strategy: str, devices: int, recipe: Recipe, pretraining: bool
         require("--optimizer.name", recipe.optimizer.name != "muon", "adamw or sgd for --strategy fsdp")
 
 
+def accelerator() -> str:
+    """The kind of device to train and evaluate on; not Apple's GPUs, which have no float64 and lack operations."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def launch_fabric(precision: Any, strategy: str = "ddp") -> Fabric:
     """Set up Fabric: device, precision, and the connection to the other processes where there are others.
 
@@ -110,7 +115,7 @@ def launch_fabric(precision: Any, strategy: str = "ddp") -> Fabric:
         options["strategy"] = fsdp if strategy == "fsdp" else DDPStrategy(timeout=timeout)
         options["plugins"] = TorchElasticEnvironment()
     nodes = world // local_world
-    fabric = Fabric(accelerator="auto", devices=local_world, num_nodes=nodes, precision=precision, **options)
+    fabric = Fabric(accelerator=accelerator(), devices=local_world, num_nodes=nodes, precision=precision, **options)
     fabric.launch()
     allow_tf32(fabric)
     return fabric
@@ -185,6 +190,7 @@ def _run_worker(
     rank: int, processes: int, port: int, exchange: str, work: Callable[..., Any], args: tuple[Any, ...]
 ) -> None:
     """One of the workers of `spawn_workers`: it leaves its result or its error as a JSON file in `exchange`."""
+    os.dup2(2, 1)  # prints of a user's network go to stderr: stdout is for the result, which the parent prints
     os.setpgrp()  # else a terminal's Ctrl-C would come twice: from it and from the supervisor
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GROUP_RANK": 0}
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}

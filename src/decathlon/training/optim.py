@@ -60,8 +60,15 @@ def divide_parameters(
     model: nn.Module, parameters: list[nn.Parameter]
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Matrices and kernels, and vectors; a scale of shape (C, 1, 1) is a vector, the weight of a layer is not."""
-    layers = (nn.Linear, nn.Embedding, nn.modules.conv._ConvNd)
-    weights = {id(module.weight) for module in model.modules() if isinstance(module, layers)}
+    layers = (nn.Linear, nn.Embedding, nn.RNNBase, nn.modules.conv._ConvNd)
+    # By name: reading the weight of a parametrized layer may change it (spectral norm), and resuming would repeat that.
+    weights = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, layers)
+        for name, parameter in module.named_parameters()
+        if "weight" in name and not name.endswith(("weight_g", "original0"))  # the norms of a weight norm
+    }
     is_vector = [p.ndim <= 1 or (p.numel() == max(p.shape) and id(p) not in weights) for p in parameters]
     pairs = list(zip(parameters, is_vector, strict=True))
     return [p for p, vector in pairs if not vector], [p for p, vector in pairs if vector]

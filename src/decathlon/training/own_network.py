@@ -22,6 +22,7 @@ LOGIT_OPS = (
     *("convolution", "addmm", "mm", "bmm", "linear", "amax", "max", "mean", "max_pool2d_with_indices", "avg_pool2d"),
     *("adaptive_max_pool2d", "adaptive_max_pool1d", "_adaptive_avg_pool2d", "native_batch_norm", "native_layer_norm"),
 )
+SOFTMAX_LIKE = frozenset(("_softmax", "softmax", "exp", "div"))
 SIGMOID_LIKE = frozenset(("sigmoid", "hardsigmoid", "exp", "tanh", "clamp", "clamp_min"))
 TOLERANCE = 1e-3  # by which probabilities may miss a sum of 1, and two outputs for the same input may differ
 RANDOM = (
@@ -95,12 +96,12 @@ def _are_close(output: Any, other: Any, count: int, tolerance: float) -> bool:
 
 def describe_unregistered(network: nn.Module) -> str:
     """A sentence on layers and parameters in Python lists, tuples or dicts, which are not trained; else empty."""
-    known = {id(part) for part in [*network.modules(), *network.parameters()]}
+    known = {id(parameter) for parameter in network.parameters()}
     for prefix, module in network.named_modules():
         for name, value in vars(module).items():
             if not isinstance(value, (list, tuple, dict)) or name == "_flat_weights":  # of torch's recurrent layers
                 continue
-            if lost := [part for part in _flatten(value, set()) if id(part) not in known and _is_trained(part)]:
+            if lost := [part for part in _flatten(value, set()) if _is_lost(part, known)]:
                 kind = "Module" if isinstance(lost[0], nn.Module) else "Parameter"
                 better = f"nn.{kind}Dict" if isinstance(value, dict) else f"nn.{kind}List"
                 what = pluralize(len(lost), "layer" if kind == "Module" else "parameter")
@@ -124,10 +125,10 @@ def _flatten(value: Any, seen: set[int]) -> Iterator[Any]:
             yield part
 
 
-def _is_trained(part: Any) -> bool:
-    """Whether this is a parameter that is trained, or a module with one."""
+def _is_lost(part: Any, known: set[int]) -> bool:
+    """Whether this is a parameter to train, or a module with one, that is not among those of the network."""
     parameters = part.parameters() if isinstance(part, nn.Module) else [part] if isinstance(part, nn.Parameter) else []
-    return any(parameter.requires_grad for parameter in parameters)
+    return any(parameter.requires_grad and id(parameter) not in known for parameter in parameters)
 
 
 def describe_frozen(network: nn.Module) -> list[str]:
@@ -153,9 +154,10 @@ def describe_end(output: Tensor, ops: list[str] | None, task_id: str) -> list[st
     values = output.float()
     if not end and values.numel() and bool(((values >= 0) & (values <= 1)).all()):
         sums_to_one = values.ndim > 1 and values.shape[1] > 1 and bool(((values.sum(1) - 1).abs() < TOLERANCE).all())
+        may_be_softmax = ops is None or not SOFTMAX_LIKE.isdisjoint(ops)
         may_be_sigmoid = ops is None or (last_op not in LOGIT_OPS and not SIGMOID_LIKE.isdisjoint(ops))
         may_be_sigmoid = may_be_sigmoid and values.unique().numel() > 2
-        end = "softmax" if sums_to_one else "sigmoid" if may_be_sigmoid else ""
+        end = "softmax" if sums_to_one and may_be_softmax else "sigmoid" if may_be_sigmoid else ""
     if not end:
         return []
     cost = "outputs below 0 are lost" if end == "ReLU" else "applied twice, it makes the gradients small"

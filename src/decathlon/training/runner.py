@@ -161,7 +161,7 @@ def evaluate(folder: Path, data_dir: str | None, network: nn.Module | None = Non
         The run's summary with `data`, `value`, `passed` and `metrics` measured now.
     """
     loaded = load_run(folder)
-    fabric = Fabric(accelerator="auto", devices=1)
+    fabric = Fabric(accelerator=distributed.accelerator(), devices=1)
     distributed.allow_tf32(fabric)
     data = load_data(folder, loaded, data_dir).to(fabric.device)
     if fabric.device.type == "cpu":

@@ -68,11 +68,12 @@ def find_boxes(path: Path) -> BoxFiles:
         return BoxFiles("PASCAL VOC", listed, counts, partial(read_voc, sides, path))
     if has_suffix(path, yolo.CONFIG_SUFFIXES) or (path.is_dir() and yolo.find_yolo(path)):
         config = None if path.is_dir() else path  # where there are several, the user names one
-        suffixes = (*IMAGE_SUFFIXES, ".txt", ".names", *(() if config else yolo.CONFIG_SUFFIXES))
+        alone = config is not None and yolo.config_value(config, "names") is not None
+        suffixes = (*IMAGE_SUFFIXES, ".txt", ".names", *(() if alone else yolo.CONFIG_SUFFIXES))
         if not (folders := yolo.find_yolo(folder)):
             raise ValueError(f"{folder} has no images and labels folders, as YOLO's layout has")
         listed = files_below(folder, [top for both in folders.values() for top in both], suffixes)
-        listed += [config] if config else []
+        listed += [config] if config and config not in listed else []
         return BoxFiles("YOLO", listed, {}, partial(_checked, partial(yolo.read_yolo, folder, folders, config), folder))
     if jsons := find_coco(path):
         tops = [top for side, file in jsons.items() for top in coco_folders(folder, side, file)]

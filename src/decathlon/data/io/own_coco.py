@@ -130,7 +130,7 @@ def read_coco_sides(folder: Path, jsons: dict[str, Path]) -> Listing:
                 f"{folder}: {pluralize(len(images), 'image')} of {side} absent; in the folder of another split there "
                 f"are others of the same names ({some(image.relative_to(folder) for image in images)})"
             )
-    if list(annotations_of) == ["train"]:
+    if list(annotations_of) == ["train"] and not _side_of(jsons["train"]):
         annotations_of = _divide_by_folders(annotations_of["train"], folder)
     used = {annotation.image_path for annotations in annotations_of.values() for annotation in annotations}
     if spare := [str(image.relative_to(folder)) for image in index.files if image not in used]:

@@ -192,13 +192,13 @@ def _check_quotes(records: list[tuple[int, list[str]]], path: Path, delimiter: s
     known.discard("")  # rows without a label
     numbers = {label for label in known if label.replace(".", "").replace("-", "").isdigit()}  # as in "3,5"
     for line, fields in records[1:]:
-        for field in fields:
+        for index, field in enumerate(fields):
             inner = re.split(r"\r\n|\r|\n", field)[1:]
             if not inner:
                 continue
             likely = 0
-            if len(inner) == 1:  # the line before it was a row up to its label?
-                parts = re.split(r"\r\n|\r|\n", field)[0].split(delimiter)
+            if len(inner) == 1 and index < columns[-1]:  # the line before it was a row up to its label?
+                parts = [*fields[:index], *re.split(r"\r\n|\r|\n", field)[0].split(delimiter)]
                 likely += len(parts) == width > 1 and parts[columns[-1]] in known - numbers
             for text in inner[:-1] or inner:
                 parts = text.split(delimiter)

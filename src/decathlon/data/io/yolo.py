@@ -192,7 +192,7 @@ def read_yolo(
     listed = config if has_names else find_class_list(path, folders)
     names = read_names(listed) if listed is not None else []
     errors, highest, empty, polygons = list[Exception](), 0, list[str](), list[str]()
-    keypoints = has_keypoints(path, config)
+    keypoints = has_keypoints(path, config if has_names else None)
     sides: dict[str, list[Annotation]] = {}
 
     def name_of(number: int, where: str) -> str:

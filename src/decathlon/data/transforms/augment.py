@@ -110,7 +110,7 @@ def random_affine(
         masks: Float (N, 1, H, W).
         size: Height and width of the result, pixels.
         rotation: Maximum rotation, degrees.
-        scale: Maximum change of the size, a fraction; the aspect ratio changes by up to two thirds of that.
+        scale: Maximum logarithm of the factor of the size; that of the aspect ratio is up to two thirds of it.
         shift: Maximum translation, a fraction of the size.
 
     Returns:
