@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from killing import FORKS, PRELOADED
+from PIL import Image
 
 from decathlon.cli.main import run_command
 from decathlon.data import mnist
 from decathlon.data.base import parse_source
 from decathlon.data.io import idx
+from decathlon.data.synthetic import pets, shapes
 from decathlon.data.synthetic import reviews as composed
 from decathlon.data.synthetic import scenes as drawn_scenes
-from decathlon.data.synthetic import shapes
 from decathlon.training import runner
 
 # What a whole training needs besides.
@@ -67,7 +68,19 @@ def scenes(folder: Path) -> None:
         (folder / "ImageSets/Main" / f"{side}.txt").write_text("\n".join(names))
 
 
-# Of each task: who makes its data, and the options of its training.
+def masks(folder: Path) -> None:
+    """Drawn pets, and their masks beside them."""
+    draw = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number in range(24):
+        image, trimap = pets.draw_pet(list(pets.SHAPES)[number % 2], draw)
+        mask = trimap.point(lambda value: 255 * (value == 1))
+        image.resize((48, 48)).save(folder / "images" / f"{number}.png")
+        mask.resize((48, 48), Image.Resampling.NEAREST).save(folder / "masks" / f"{number}.png")
+
+
+# Of each kind of task: who makes its data, and the options of its training.
 TASKS = {
     "mnist-mlp": (digits, "--hidden 16 --batch-size 8 --epochs 10"),
     "cifar10-skip": (
@@ -82,6 +95,13 @@ TASKS = {
         reviews,
         "--min-count 1 --max-length 40 --embedding-dim 8 --filters 8 --embedding-epochs 1 --batch-size 16 --epochs 6",
     ),
+    "imdb-roberta": (reviews, "--max-length 32 --hidden 16 --batch-size 16 --epochs 6"),
+    "roberta-mlm": (
+        reviews,
+        "--vocab-size 300 --hidden-size 16 --layers 1 --attention-heads 2 --max-positions 64 --row-length 32 "
+        "--max-ngrams 64 --ngrams-per-row 8 --batch-size 8 --epochs 4",
+    ),
+    "pets-unet": (masks, "--width 4 --image-size 32 --low-res-size 16 --batch-size 4 --epochs 4"),
     "voc-faster-rcnn": (
         scenes,
         "--backbone small --min-size 60 --max-size 80 --anchors 16 22 --rpn-post-nms-top-n 16 "
