@@ -154,7 +154,6 @@ def rows(task_id: str) -> dict[str, Row]:
         "with distortion, color jitter and cutout": ({}, {f"{name}.random_translate": with_distortion}),
     }
     if task_id == "cifar10-cnn":
-        both["with dropout 0.1"] = {"dropout": 0.1}, {}
         both["filters 64, 256, 256"] = {"channels": (64, 256, 256)}, {}
         for row in OF_THE_RECIPE:
             fields, patches = both[row]

@@ -15,7 +15,6 @@ class ConvNet(nn.Module):
         whitening_filters: Filters of the first convolution, 2×2.
         channels: Filters of the others, 3×3: two with the first number, two with the second, one with the third.
         hidden: Units of the two hidden fully connected layers.
-        dropout: Dropout probability before the last layer.
         num_classes: Number of classes.
     """
 
@@ -24,7 +23,6 @@ class ConvNet(nn.Module):
         whitening_filters: int = 24,
         channels: tuple[int, int, int] = (64, 128, 256),
         hidden: int = 256,
-        dropout: float = 0.0,
         num_classes: int = 10,
     ) -> None:
         super().__init__()
@@ -41,7 +39,6 @@ class ConvNet(nn.Module):
         self.head = nn.Sequential(
             *(nn.Linear(third, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()),
             *(nn.Linear(hidden, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()),
-            nn.Dropout(dropout),
             nn.Linear(hidden, num_classes),
         )
 

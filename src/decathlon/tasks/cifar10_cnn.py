@@ -56,8 +56,6 @@ class Recipe(BaseRecipe):
     """Filters of the other convolutions: two with the first number, two with the second, one with the third."""
     hidden: int = 256
     """Units of each hidden fully connected layer."""
-    dropout: float = 0.0
-    """Dropout probability before the last layer."""
     shift: int = 2
     """Random translation: maximum shift in pixels."""
     cutout: int = 0
@@ -79,7 +77,6 @@ class Recipe(BaseRecipe):
         super().__post_init__()
         require("--batch-size", self.batch_size > 1, "at least 2: batch norm needs two examples")
         require("--label-smoothing", self.label_smoothing < 1, "below 1")
-        require("--dropout", self.dropout < 1, "below 1")
         require(
             "--whitening-filters",
             self.whitening_filters <= 24 and self.whitening_filters % 2 == 0,
@@ -134,7 +131,7 @@ def batches(split: Split, recipe: Recipe, epoch: EpochShard) -> Iterable[Split]:
 def model(recipe: Recipe, info: DataInfo, train: Split | None = None, network: nn.Module | None = None) -> nn.Module:
     """Float images (N, 3, 32, 32) from 0 to 1 -> logits (N, num_classes)."""
     if network is None:
-        network = ConvNet(recipe.whitening_filters, recipe.channels, recipe.hidden, recipe.dropout, len(info.classes))
+        network = ConvNet(recipe.whitening_filters, recipe.channels, recipe.hidden, len(info.classes))
         if train is not None:
             whiten(network.white, to_float(train.inputs[:5000]))
     elif train is not None and recipe.low_res_epochs:
