@@ -236,7 +236,7 @@ def describe(side: Side) -> dict[str, Any]:
         "measured_seconds": round(side.seconds, 1),
         "examples_per_second": round(speed, 2),
         "is_done": side.is_done,
-        "seconds": round(side.seconds if side.is_done else side.total_examples / speed, 1),
+        "seconds": round(side.total_examples / speed, 1),
         "seconds_to_bar": None if side.bar_seconds is None else round(side.bar_seconds, 1),
         "examples_to_bar": side.bar_examples,
         "total_examples": side.total_examples,

@@ -6,6 +6,7 @@ import doctest
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from resuming import interrupt_after
 import decathlon
 from decathlon import api
 from decathlon.errors import UsageError
+from decathlon.evaluation.predictions import Detections
+from decathlon.tasks.base import get_task
 from decathlon.training.loop import Interrupted
 
 
@@ -212,6 +215,53 @@ def test_a_folder_that_is_taken_is_refused_before_the_data_are_read(
     monkeypatch.setattr("decathlon.tasks.mnist_mlp.load", lambda *given: pytest.fail("the data were read"))
     with pytest.raises(UsageError, match="holds a run already"):
         decathlon.train("mnist-mlp", data="sample", out=tmp_path)
+
+
+def test_files_of_others_in_a_folder_stay(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    )
+    (tmp_path / "model.py").write_text("mine = 1\n")
+    options = {"data": "sample", "epochs": 1, "out": tmp_path}
+    with pytest.raises(UsageError, match=r"holds another model\.py: choose another --out"):
+        decathlon.train("mnist-mlp", model=f"{tmp_path / 'net.py'}:net", **options)  # type: ignore[arg-type]
+    (tmp_path / "net.py").replace(tmp_path / "model.py")
+    run = decathlon.train("mnist-mlp", model=f"{tmp_path / 'model.py'}:net", **options)  # type: ignore[arg-type]
+    assert decathlon.load(run.folder).predict([digit_one()])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "report.html").write_text("mine")
+    with pytest.raises(UsageError, match=r"holds another report\.html"):
+        decathlon.train("mnist-mlp", data="sample", epochs=1, out=tmp_path / "other")
+
+
+def test_recipe_fields_may_be_paths_and_numbers_of_numpy(tmp_path: Path) -> None:
+    task: Any = get_task("mnist-mlp")
+    assert api.build_recipe(task, "sample", "", {"epochs": np.int64(3), "label_smoothing": np.float32(0.5)}).epochs == 3
+    detector: Any = get_task("voc-retinanet")
+    weights = api.build_recipe(detector, "sample", "", {"weights": tmp_path, "backbone": "timm/resnet18"})
+    assert weights.weights == str(tmp_path)  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="numbers, texts and lists"):
+        api.build_recipe(task, "sample", "", {"epochs": {1}})
+
+
+def test_predicting_leaves_a_network_in_training_as_it_was() -> None:
+    model = decathlon.load("cifar10-skip")
+    expected = model.predict([scene()] * 3)
+    model.network.train()
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    answers = model.predict([scene()] * 3)
+    assert [answer.probabilities for answer in answers] == [answer.probabilities for answer in expected]
+    assert model.network.training
+    assert all(torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
+
+
+def test_detections_are_compared_by_their_values() -> None:
+    boxes = np.array([[1.0, 2, 30, 40], [0, 0, 9, 9]])
+    image = np.zeros((50, 50, 3), np.uint8)
+    kinds: Any = {"input": "x", "notes": (), "labels": ("cat", "dog"), "scores": np.array([0.9, 0.8]), "image": image}
+    first = Detections(boxes=boxes, **kinds)
+    assert first == Detections(boxes=boxes.copy(), **kinds)
+    assert first != Detections(boxes=boxes + 1, **kinds)
 
 
 def test_infinite_constants_of_an_own_network(tmp_path: Path) -> None:

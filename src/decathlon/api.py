@@ -284,8 +284,16 @@ class Model:
             require("device", device in ("auto", "cpu"), "auto or cpu: an ONNX file runs on the CPU here")
         else:
             self.network.to(find_device(device))
-        with torch.inference_mode():
-            return list(get_task(self.task).predict(self.network, inputs, self.recipe, self.info, batch_size))
+        modules = list(self.network.modules()) if isinstance(self.network, torch.nn.Module) else []
+        modes = [module.training for module in modules]
+        try:
+            for module in modules:
+                module.training = False
+            with torch.inference_mode():
+                return list(get_task(self.task).predict(self.network, inputs, self.recipe, self.info, batch_size))
+        finally:
+            for module, mode in zip(modules, modes, strict=True):
+                module.training = mode
 
     def evaluate(self, data_dir: str | Path | None = None) -> dict[str, float]:
         """All metrics of the network as it is now on the test split of the data that it was trained on.

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import tarfile
 import zipfile
 import zlib
@@ -29,7 +30,7 @@ from decathlon.data.base import parse_source
 from decathlon.data.io import cache, cifar_pickle, images
 from decathlon.data.read_options import ReadOptions
 from decathlon.data.transforms import words
-from decathlon.runs import load, user_model
+from decathlon.runs import bundled, load, user_model
 
 # --- Files that promise more than they hold ---------------------------------------------------------------------------
 
@@ -69,6 +70,21 @@ def test_a_config_cannot_ask_for_memory(size: str, tmp_path: Path) -> None:
     contents["config.json"] = json.dumps(config).encode()
     hostile.write(tmp_path, contents)
     with pytest.raises(ValueError, match="does not fit the network"):
+        load.load_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task_id", "field"),
+    [("pets-unet", "image_size"), ("imdb-textcnn", "max_length"), ("mnist-autoencoder", "n_trees")],
+)
+def test_a_config_cannot_ask_for_work_that_no_weight_bounds(task_id: str, field: str, tmp_path: Path) -> None:
+    folder = bundled.folder(task_id)
+    assert folder is not None
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["recipe"][field] = 16 * 10**9
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=rf"config\.json is damaged: --{field.replace('_', '-')} must be at most"):
         load.load_run(tmp_path)
 
 

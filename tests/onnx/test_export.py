@@ -19,12 +19,13 @@ from conftest import ROOT, Command, SampleRun
 from inputs import INPUTS, photo, scene
 from onnx import TensorProto, helper, numpy_helper
 
+import decathlon
 from decathlon.cli.terminal import print_export
 from decathlon.data.io.decoded_images import read_image
 from decathlon.data.transforms.augment import to_float
 from decathlon.evaluation import detection, detection_onnx, onnx_graph
 from decathlon.evaluation.onnx_graph import OnnxNetwork
-from decathlon.onnx import export
+from decathlon.onnx import export, session
 from decathlon.onnx.session import open_file
 from decathlon.runs.load import load_run
 from decathlon.tasks.base import get_task, task_ids
@@ -325,6 +326,18 @@ def one_class_less(model: Any) -> None:
     nine = json.dumps([str(number) for number in range(9)])
     entry(model, "labels", nine)
     entry(model, "info", json.dumps({"classes": json.loads(nine)}))
+
+
+def test_a_forest_may_know_fewer_classes_than_the_data(tmp_path: Path) -> None:
+    """Where no labelled training image is of a class, its probability is 0."""
+    path = tmp_path / "autoencoder.onnx"
+    decathlon.load("mnist-autoencoder").export(path)
+    model = onnx.load(path)
+    entry(model, "labels", json.dumps([str(number) for number in range(9)]))
+    assert len(session.read_metadata(path, model)["labels"]) == 9
+    entry(model, "labels", json.dumps(["1", "0"]))
+    with pytest.raises(ValueError, match="name different classes"):
+        session.read_metadata(path, model)
 
 
 DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {

@@ -19,7 +19,7 @@ from resuming import interrupt_after
 from decathlon.cli.flags import split_flags
 from decathlon.errors import UsageError
 from decathlon.reporting import compare as compare_module
-from decathlon.reporting.compare import best_until, distinct_names, findings, group_runs, train_side
+from decathlon.reporting.compare import best_until, default_folder, distinct_names, findings, group_runs, train_side
 
 
 def points(*values: float, seconds: float = 10.0) -> list[dict[str, float]]:
@@ -50,10 +50,18 @@ def test_two_tasks_are_trained_and_compared(decathlon: Command) -> None:
     before = Path(first["folder"], "summary.json").stat().st_mtime_ns
     again = decathlon(*command)
     assert again.status == 0, again.err
+    board = json.loads(decathlon("scoreboard", "--results", ".", "--json").out)
+    assert len(board) == 2, "compare's own files are left out"
     assert Path(first["folder"], "summary.json").stat().st_mtime_ns == before, "finished runs are reused"
     same = decathlon("compare", first["folder"], second["folder"], "--out", "runs-only", "--json")
     assert same.status == 0, same.err
     assert json.loads(same.out)["runs"][0]["value"] == first["value"]
+
+
+def test_comparisons_of_runs_of_one_name_have_folders_of_their_own() -> None:
+    assert default_folder(("mnist-mlp", "mnist-cnn")) == Path("runs/compare/mnist-mlp-mnist-cnn")
+    folders = [default_folder((f"runs/{a}/seed0", f"runs/{b}/seed0")) for a, b in ("ab", "cd")]
+    assert folders == [Path("runs/compare/a-seed0-b-seed0"), Path("runs/compare/c-seed0-d-seed0")]
 
 
 def side(name: str, curve: list[dict[str, float]], *values: float) -> dict[str, Any]:

@@ -307,9 +307,9 @@ def compare_command(args: list[str]) -> int:
     options = parse(Compare, [*names, *own], "compare")
     if len(options.sides) < 2:
         raise UsageError("decathlon compare needs two names first, each a task or a run folder")
-    from decathlon.reporting.compare import compare
+    from decathlon.reporting.compare import compare, default_folder
 
-    out = Path(options.out or Path("runs", "compare", "-".join(Path(name).name for name in options.sides)))
+    out = Path(options.out) if options.out else default_folder(options.sides)
     comparison = compare(options.sides, training_flags, out, options.data_dir)
 
     def print_findings() -> None:

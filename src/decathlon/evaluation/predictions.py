@@ -146,11 +146,11 @@ class Segmentation(Prediction):
 
         return prediction_plots.segmentation(self.label, self.image, self.probability)
 
-    def save(self, folder: Path, stem: str) -> list[Path]:
+    def save(self, folder: str | Path, stem: str) -> list[Path]:
         """Write STEM-mask.png, STEM-overlay.png and STEM-cutout.png; a number is added where a file exists already."""
         from decathlon.evaluation import mask_images
 
-        return mask_images.write(Image.fromarray(self.image), self.probability, stem, folder)
+        return mask_images.write(Image.fromarray(self.image), self.probability, stem, Path(folder))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +168,9 @@ class Detections(Prediction):
     labels: tuple[str, ...]
     scores: np.ndarray
     image: np.ndarray = field(repr=False, compare=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Detections) and self.to_dict() == other.to_dict()
 
     def to_dict(self) -> dict[str, Any]:
         """`input`, `label` (how many of each class), `objects` with class, score and box, `size` and `notes`.
@@ -193,12 +196,13 @@ class Detections(Prediction):
 
         return prediction_plots.detections(self.image, self.boxes, self.labels, self.scores)
 
-    def save(self, folder: Path, stem: str) -> list[Path]:
+    def save(self, folder: str | Path, stem: str) -> list[Path]:
         """Write STEM-boxes.png, the image with its boxes; a number is added where it exists already."""
         from decathlon.data.io.decoded_images import shrink
         from decathlon.evaluation import detection_plots
 
-        path, number = folder / f"{stem}-boxes.png", 1
+        folder, number = Path(folder), 1
+        path = folder / f"{stem}-boxes.png"
         while path.exists():
             number += 1
             path = folder / f"{stem}-{number}-boxes.png"

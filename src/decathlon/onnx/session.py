@@ -169,7 +169,11 @@ def read_metadata(path: Path, model: Any) -> dict[str, Any]:
             raise ValueError(f"{path}: its entry {name!r} is {state}")
     info = validate.data_info(entries["info"], path)
     classes = info.classes
-    if not classes or entries["labels"][-len(classes) :] != classes:  # a detector's labels begin with the background
+    labels = entries["labels"][-len(classes) :]  # a detector's begin with the background
+    if "forest" in entries:  # it knows only classes of which it has seen an example
+        labels = [name for name in classes if name in labels]
+        labels = classes if labels and labels == entries["labels"] else []
+    if not classes or labels != classes:
         raise ValueError(f"{path}: its entries 'labels' and 'info' name different classes")
     for name, value in entries["input"].items():
         is_valid, requirement = INPUT_CHECKS.get(name, (lambda value: True, ""))

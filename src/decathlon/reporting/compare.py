@@ -137,6 +137,13 @@ def _check_same_data(first: Path, second: Path) -> None:
         raise ValueError(f"these runs cannot be compared: {first} has {a} test examples, {second} {b}")
 
 
+def default_folder(names: tuple[str, ...]) -> Path:
+    """Where a comparison goes: runs/compare/ and the names, of run folders with the folder above, `mnist-mlp-seed0`."""
+    paths = {name: Path(name).resolve() for name in names if name not in task_ids()}
+    parts = [f"{paths[name].parent.name}-{paths[name].name}" if name in paths else name for name in names]
+    return Path("runs", "compare", "-".join(parts))
+
+
 def distinct_names(rows: list[dict[str, Any]]) -> list[str]:
     """Names that tell two runs apart: their tasks; where those are the same, their networks, or their folders."""
     networks = [f"{row['task']} ({row['network'] or 'built in'})" for row in rows]

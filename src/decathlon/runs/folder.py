@@ -36,7 +36,7 @@ PACKAGES = (
 )
 
 
-def new_folder(task_id: str, seed: int, out: str | None) -> Path:
+def new_folder(task_id: str, seed: int, out: str | None, network_file: str | None = None) -> Path:
     """Make the folder of a new run: `out` itself, or runs/<task>/<time>-seed<N>.
 
     Raises:
@@ -44,7 +44,7 @@ def new_folder(task_id: str, seed: int, out: str | None) -> Path:
         OSError: It cannot be made or written to.
     """
     folder = Path(out) if out else Path("runs", task_id, f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}")
-    check_free(folder)
+    check_free(folder, network_file)
     name, number = folder.name, 1
     while True:
         try:
@@ -58,14 +58,25 @@ def new_folder(task_id: str, seed: int, out: str | None) -> Path:
     return folder
 
 
-def check_free(folder: Path) -> None:
-    """Raise UsageError where `folder` holds a run already, FileExistsError where it is a file."""
+def check_free(folder: Path, network_file: str | None = None) -> None:
+    """Raise UsageError where `folder` holds a run, or files that a run would replace; FileExistsError for a file.
+
+    Args:
+        folder: Of the new run.
+        network_file: The user's own network, which is copied to model.py.
+    """
     if (folder / "config.json").exists():
         raise UsageError(
             f"{folder} holds a run already; choose another --out, or continue it: --resume {quote(str(folder))}"
         )
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file, not a folder")
+    others = [name for name in ("report.html", "summary.json") if (folder / name).exists()]
+    kept = folder / "model.py"  # of a training that failed at its start, or the network's file itself
+    if network_file and kept.exists() and kept.read_bytes() != Path(network_file).read_bytes():
+        others.append(kept.name)
+    if others:
+        raise UsageError(f"{folder} holds another {others[0]}: choose another --out")
 
 
 def read_json(path: Path) -> dict[str, Any]:

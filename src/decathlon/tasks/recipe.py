@@ -6,9 +6,16 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from decathlon.errors import nearest, require
+
+# Fields that no weight's shape bounds: a stranger's config.json must not take any memory or time.
+LIMITS = {
+    **dict.fromkeys(("image_size", "low_res_size", "min_size", "max_size"), 4096),
+    **dict.fromkeys(("max_length", "n_trees"), 100_000),
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ class Recipe:
                     require(flag, number >= 1, "at least 1")
                 elif isinstance(number, (int, float)):
                     require(flag, 0 <= number < math.inf, "0 or more")
+            if (limit := LIMITS.get(item.name)) is not None:
+                require(flag, value <= limit, f"at most {limit:,}")
         require("--ema", self.ema < 1, "from 0 to below 1")
 
 
@@ -87,13 +96,22 @@ def from_dict(default: Recipe, values: dict[str, Any]) -> Recipe:
 
     merged = _merge(to_dict(default), values, "")
     try:  # as JSON: from arrays and integers strict mode still makes tuples and floats
-        return TypeAdapter(type(default)).validate_json(json.dumps(merged), strict=True)
+        return TypeAdapter(type(default)).validate_json(json.dumps(merged, default=_plain), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         if isinstance(reason := first.get("ctx", {}).get("error"), ValueError):  # of __post_init__
             raise reason from None
         name = ".".join(map(str, first["loc"])) or "recipe"
         raise ValueError(f"recipe field {name!r}: {first['msg']}, not {str(first['input'])[:60]!r}") from None
+
+
+def _plain(value: Any) -> Any:
+    """A path or a number of NumPy as JSON data."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise ValueError(f"a recipe holds numbers, texts and lists of them, not {str(value)[:60]!r}")
 
 
 def _merge(default: dict[str, Any], values: Any, path: str) -> dict[str, Any]:

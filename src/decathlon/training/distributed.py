@@ -85,8 +85,8 @@ def check_options(strategy: str, devices: int, recipe: Recipe, pretraining: bool
             f"torchrun has started {local} processes on this machine, which has {pluralize(gpus, 'GPU')}: each needs "
             f"one; give it --nproc-per-node {gpus}"
         )
-    limit = max(2, os.cpu_count() or 1)  # one a core; a resumed run may exceed it, if slowly
-    require("--devices", gpus > 0 or resuming or is_worker() or devices <= limit, f"at most {limit} on this machine")
+    limit = max(64 if resuming else 2, os.cpu_count() or 1)  # one a core; a resumed run may exceed it, if slowly
+    require("--devices", gpus > 0 or is_worker() or devices <= limit, f"at most {limit} on this machine")
     if strategy == "fsdp":
         require("--strategy", pretraining, "ddp: fsdp is for pre-training (decathlon train roberta-mlm)")
         require("--devices", world > 1, "2 or more for --strategy fsdp")

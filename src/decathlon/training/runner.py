@@ -70,7 +70,8 @@ def train(task_id: str, recipe: Recipe, options: RunOptions) -> Summary | Plan:
             return dataclasses.replace(validate.summary(folder / "summary.json", REPORTED_FIELDS), folder=str(folder))
         network_file = f"{folder / 'model.py'}:{options.model.rpartition(':')[2]}" if options.model else None
     elif options.out:
-        run_folder.check_free(Path(options.out))  # before the data are read, which may take an hour
+        # Before the data are read, which may take an hour.
+        run_folder.check_free(Path(options.out), _file_of(options.model))
     data_source = parse_source(options.data, options.data_dir, not options.dry_run)
     data_source = dataclasses.replace(data_source, for_training=not options.dry_run)
     bar = task.SPEC.bar if data_source.kind != "own" else None  # the bar is for the task's own data
@@ -211,18 +212,25 @@ def update_environment(task: Task, folder: Path, fabric: Fabric) -> None:
         atomic.write_json(folder / "environment.json", now | {"before": before})
 
 
+def _file_of(network: str | None) -> str | None:
+    """FILE of FILE:FUNCTION."""
+    return network.rpartition(":")[0] if network else None
+
+
 def start_folder(task: Task, recipe: Recipe, options: RunOptions, data: Data, fabric: Fabric) -> Path:
     """Make the run folder in the first process, with environment, config and a copy of the user's network."""
     folder: Path | None = None
     if fabric.is_global_zero:
-        folder = run_folder.new_folder(task.SPEC.id, recipe.seed, options.out)
+        network_file = _file_of(options.model)
+        folder = run_folder.new_folder(task.SPEC.id, recipe.seed, options.out, network_file)
         kept_options = dataclasses.replace(options, devices=fabric.world_size)
         if options.data not in ("official", "sample"):  # absolute, to evaluate the run from elsewhere
             kept_options = dataclasses.replace(kept_options, data=str(Path(options.data).resolve()))
         if options.data_dir:
             kept_options = dataclasses.replace(kept_options, data_dir=str(Path(options.data_dir).resolve()))
-        if options.model:
-            shutil.copyfile(options.model.rpartition(":")[0], folder / "model.py")
+        if network_file:
+            if not (folder / "model.py").exists():
+                shutil.copyfile(network_file, folder / "model.py")
             trust_file(folder / "model.py")
         environment = run_folder.environment(fabric.device) | {"code": code_hash(task.SPEC.id)}
         atomic.write_json(folder / "environment.json", environment)
