@@ -19,9 +19,13 @@ def main(runs: Path, out: Path) -> None:
     for folder in folders:
         print(describe(folder))
         if tensors := read_weights(folder):
-            path = folder / f"{folder.name}.safetensors"
-            save_file({name: halve(tensor) for name, tensor in tensors.items()}, path)
-            weights.append(path)
+            parts = divide({name: halve(tensor) for name, tensor in tensors.items()})
+            for number, part in enumerate(parts, 1):
+                path = folder / (
+                    f"{folder.name}-{number}.safetensors" if len(parts) > 1 else f"{folder.name}.safetensors"
+                )
+                save_file(part, path)
+                weights.append(path)
         weights += sorted((folder / "encoder").glob("*"))  # of a pre-training, in half precision already
     pack(weights, runs, out)
 
@@ -53,6 +57,18 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 def halve(tensor: Tensor) -> Tensor:
     return (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+
+
+def divide(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The tensors in their order, in parts that fit into a file each."""
+    parts, size = [dict[str, Tensor]()], 0
+    for name, tensor in tensors.items():
+        if parts[-1] and size + tensor.nbytes > MAX_FILE_BYTES - (1 << 17):  # for the file's header and the archive's
+            parts.append({})
+            size = 0
+        parts[-1][name] = tensor
+        size += tensor.nbytes
+    return parts
 
 
 def pack(paths: list[Path], top: Path, out: Path) -> None:

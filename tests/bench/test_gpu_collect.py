@@ -64,3 +64,25 @@ def test_no_archive_is_too_large(
     archives = sorted((tmp_path / "out").iterdir())
     assert [path.name for path in archives] == ["weights-1.tar", "weights-2.tar"]
     assert all(path.stat().st_size <= 300_000 for path in archives)
+
+
+def test_large_weights_are_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of cifar10-skip's best recipe, 19 MB in half precision."""
+    monkeypatch.setattr(gpu_collect, "MAX_FILE_BYTES", 600_000)
+    run, out = tmp_path / "runs/wide", tmp_path / "out"
+    run.mkdir(parents=True)
+    out.mkdir()
+    (run / "config.json").write_text("{}")
+    tensors = {name: torch.randn(100_000) for name in "abcd"}
+    save_file(tensors, run / "model.safetensors")
+    gpu_collect.main(tmp_path / "runs", out)
+    merged: dict[str, torch.Tensor] = {}
+    for archive in sorted(out.iterdir()):
+        assert archive.stat().st_size <= 600_000
+        with tarfile.open(archive) as opened:
+            opened.extractall(tmp_path / "unpacked", filter="data")
+    for path in sorted((tmp_path / "unpacked/wide").iterdir()):
+        merged |= load_file(path)
+    assert {name: tensor.half().tolist() for name, tensor in tensors.items()} == {
+        k: v.tolist() for k, v in merged.items()
+    }
