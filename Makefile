@@ -44,6 +44,7 @@ $(VENV)/.ready-browser: $(READY)
 
 dist: $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,demo,release]'
+	$(BIN)/pip-licenses --summary  # of the demo and the release's tools, too
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
@@ -57,6 +58,7 @@ test-real: $(READY)
 
 test-soak: $(VENV)/.ready-browser
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[sweep]'
+	$(BIN)/pip-licenses --summary
 	$(BIN)/python -m pytest -q tests/soak
 
 test-gpu: $(READY)

@@ -1,6 +1,6 @@
 """Twenty visitors at once: no error, memory steady, and how long an answer takes.
 
-`DECATHLON_LOAD_SECONDS` says for how long (60; the figures in docs/demo.md are of 300), `DECATHLON_LOAD_JSON` where the
+`DECATHLON_LOAD_SECONDS` says for how long (300, as for the figures in docs/demo.md), `DECATHLON_LOAD_JSON` where the
 figures go. Visitors do what people do on the page: draw, a dozen drawings each, with pauses; type; send photos.
 """
 
@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw
 from decathlon.demo import examples
 
 VISITORS = 20
-SECONDS = float(os.environ.get("DECATHLON_LOAD_SECONDS", "60"))
+SECONDS = float(os.environ.get("DECATHLON_LOAD_SECONDS", "300"))
 STEADY = 1.1  # memory at the end by memory after the warm-up
 WARM = 0.2  # of the time, whose memory is not counted
 
@@ -146,7 +146,7 @@ def test_twenty_visitors(tmp_path: Path) -> None:
         "milliseconds": {kind: percentiles(took) for kind, took in sorted(crowd.took.items())},
         "memory_mb": {
             "after_warm_up": round(warm / 2**20),
-            "peak": round(max(held for _, held in memory) / 2**20),
+            "peak": round(max(settled, *(held for _, held in memory)) / 2**20),
             "at_the_end": round(settled / 2**20),
         },
     }

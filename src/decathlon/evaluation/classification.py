@@ -31,12 +31,12 @@ Prepare = Callable[[Image.Image, str], tuple[Tensor, list[str]]]
 
 
 class TTA(nn.Module):
-    """Test-time augmentation: the mean of the logits of several views of an image.
+    """Test-time augmentation: the mean of the logits of several augmented copies of an image.
 
     Args:
         model: Float images (N, C, H, W) -> logits (N, num_classes).
         kind: `flip` is the image and its horizontal flip. `flip+shift` adds both of them shifted by one pixel along a
-            diagonal, either way, at half the weight (Jordan 2024, arXiv:2404.00498, section 3.5): six views.
+            diagonal, either way, at half the weight (Jordan 2024, arXiv:2404.00498, section 3.5): six copies.
     """
 
     def __init__(self, model: nn.Module, kind: TTAKind) -> None:

@@ -67,7 +67,7 @@ class Recipe(BaseRecipe):
     label_smoothing: float = 0.2
     """Label smoothing."""
     tta: TTAKind = "flip"
-    """Test-time augmentation: the views of an image whose logits are averaged."""
+    """Test-time augmentation: the copies of an image whose logits are averaged."""
     ema: float = 0.98
     epochs: int = 18
     batch_size: int = 500
@@ -94,7 +94,7 @@ def recipe() -> Recipe:
 
 
 def best_recipe() -> Recipe:
-    """The recipe for the highest accuracy: more filters, epochs and augmentation, six views in evaluation."""
+    """The recipe for the highest accuracy: more filters, epochs and augmentation, in evaluation, too."""
     return replace(recipe(), channels=(128, 384, 512), epochs=36, shift=3, cutout=10, tta="flip+shift")
 
 
