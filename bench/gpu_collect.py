@@ -21,11 +21,9 @@ def main(runs: Path, out: Path) -> None:
         if tensors := read_weights(folder):
             parts = divide({name: halve(tensor) for name, tensor in tensors.items()})
             for number, part in enumerate(parts, 1):
-                path = folder / (
-                    f"{folder.name}-{number}.safetensors" if len(parts) > 1 else f"{folder.name}.safetensors"
-                )
-                save_file(part, path)
-                weights.append(path)
+                stem = f"{folder.name}-{number}" if len(parts) > 1 else folder.name
+                weights.append(folder / f"{stem}.safetensors")
+                save_file(part, weights[-1])
         weights += sorted((folder / "encoder").glob("*"))  # of a pre-training, in half precision already
     pack(weights, runs, out)
 
