@@ -261,7 +261,7 @@ def test_detections_are_compared_by_their_values() -> None:
     kinds: Any = {"input": "x", "notes": (), "labels": ("cat", "dog"), "scores": np.array([0.9, 0.8]), "image": image}
     first = Detections(boxes=boxes, **kinds)
     assert first == Detections(boxes=boxes.copy(), **kinds)
-    assert first != Detections(boxes=boxes + 1, **kinds)
+    assert first != Detections(boxes=boxes + 0.01, **kinds)
 
 
 def test_infinite_constants_of_an_own_network(tmp_path: Path) -> None:

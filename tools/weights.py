@@ -36,7 +36,7 @@ REVIEWS = (
 DETECTION = (
     "Twenty classes of PASCAL VOC: anything else is overlooked, or taken for one of them.",
     "Trained on 2,834 images of at most 384 pixels, with few of some classes: small objects are often missed, and of "
-    "boats, chairs, potted plants, sofas and tables hardly any is detected.",
+    "boats, potted plants, sofas and tables hardly any is detected.",
 )
 LIMITS = {
     "mnist-mlp": [

@@ -284,15 +284,13 @@ class Model:
             require("device", device in ("auto", "cpu"), "auto or cpu: an ONNX file runs on the CPU here")
         else:
             self.network.to(find_device(device))
-        modules = list(self.network.modules()) if isinstance(self.network, torch.nn.Module) else []
-        modes = [module.training for module in modules]
+        modes = [(module, module.training) for module in self.network.modules()]
         try:
-            for module in modules:
-                module.training = False
             with torch.inference_mode():
-                return list(get_task(self.task).predict(self.network, inputs, self.recipe, self.info, batch_size))
+                network = self.network.eval()
+                return list(get_task(self.task).predict(network, inputs, self.recipe, self.info, batch_size))
         finally:
-            for module, mode in zip(modules, modes, strict=True):
+            for module, mode in modes:
                 module.training = mode
 
     def evaluate(self, data_dir: str | Path | None = None) -> dict[str, float]:

@@ -170,7 +170,10 @@ class Detections(Prediction):
     image: np.ndarray = field(repr=False, compare=False)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Detections) and self.to_dict() == other.to_dict()
+        if not isinstance(other, Detections):
+            return NotImplemented
+        same = (self.input, self.notes, self.labels) == (other.input, other.notes, other.labels)
+        return same and np.array_equal(self.boxes, other.boxes) and np.array_equal(self.scores, other.scores)
 
     def to_dict(self) -> dict[str, Any]:
         """`input`, `label` (how many of each class), `objects` with class, score and box, `size` and `notes`.

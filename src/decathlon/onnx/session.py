@@ -168,12 +168,12 @@ def read_metadata(path: Path, model: Any) -> dict[str, Any]:
             state = "damaged" if name in entries else "missing"
             raise ValueError(f"{path}: its entry {name!r} is {state}")
     info = validate.data_info(entries["info"], path)
-    classes = info.classes
-    labels = entries["labels"][-len(classes) :]  # a detector's begin with the background
-    if "forest" in entries:  # it knows only classes of which it has seen an example
-        labels = [name for name in classes if name in labels]
-        labels = classes if labels and labels == entries["labels"] else []
-    if not classes or labels != classes:
+    classes, labels = info.classes, entries["labels"]
+    if "forest" in entries:  # the classes of its training examples, which may be fewer
+        is_valid_list = labels == [name for name in classes if name in labels]
+    else:  # a detector's begin with the background
+        is_valid_list = labels[-len(classes) :] == classes
+    if not (classes and labels and is_valid_list):
         raise ValueError(f"{path}: its entries 'labels' and 'info' name different classes")
     for name, value in entries["input"].items():
         is_valid, requirement = INPUT_CHECKS.get(name, (lambda value: True, ""))

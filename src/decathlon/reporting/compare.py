@@ -139,8 +139,7 @@ def _check_same_data(first: Path, second: Path) -> None:
 
 def default_folder(names: tuple[str, ...]) -> Path:
     """Where a comparison goes: runs/compare/ and the names, of run folders with the folder above, `mnist-mlp-seed0`."""
-    paths = {name: Path(name).resolve() for name in names if name not in task_ids()}
-    parts = [f"{paths[name].parent.name}-{paths[name].name}" if name in paths else name for name in names]
+    parts = [name if name in task_ids() else "-".join(Path(name).resolve().parts[-2:]) for name in names]
     return Path("runs", "compare", "-".join(parts))
 
 

@@ -36,11 +36,10 @@ def read_summaries(folder: Path) -> list[dict[str, Any]]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: run this in the repository, or name one with --results")
-    files = list(folder.glob("*/*.json"))
+    of_compare = ("compare.json", ".options.json")
+    files = [path for path in sorted(folder.glob("*/*.json")) if not path.name.endswith(of_compare)]
     run_folders = {path.parent for path in files if path.name == "config.json"}
-    others = {"compare.json", *(path.name for path in files if path.name.endswith(".options.json"))}  # of compare
-    measured = [path for path in sorted(files) if path.parent not in run_folders and path.name not in others]
-    summaries = [_read_summary(path) for path in measured]
+    summaries = [_read_summary(path) for path in files if path.parent not in run_folders]
     named = [path for path in files if path.name == "summary.json" and path.parent in run_folders]
     finished = [*folder.glob("*/*/summary.json"), *named]
     runs = sorted(finished, key=lambda path: path.stat().st_mtime)

@@ -72,8 +72,8 @@ def check_free(folder: Path, network_file: str | None = None) -> None:
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file, not a folder")
     others = [name for name in ("report.html", "summary.json") if (folder / name).exists()]
-    kept = folder / "model.py"  # of a training that failed at its start, or the network's file itself
-    if network_file and kept.exists() and kept.read_bytes() != Path(network_file).read_bytes():
+    kept, network = folder / "model.py", Path(network_file or "")
+    if kept.is_file() and network.is_file() and kept.read_bytes() != network.read_bytes():
         others.append(kept.name)
     if others:
         raise UsageError(f"{folder} holds another {others[0]}: choose another --out")

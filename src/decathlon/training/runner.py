@@ -70,8 +70,7 @@ def train(task_id: str, recipe: Recipe, options: RunOptions) -> Summary | Plan:
             return dataclasses.replace(validate.summary(folder / "summary.json", REPORTED_FIELDS), folder=str(folder))
         network_file = f"{folder / 'model.py'}:{options.model.rpartition(':')[2]}" if options.model else None
     elif options.out:
-        # Before the data are read, which may take an hour.
-        run_folder.check_free(Path(options.out), _file_of(options.model))
+        run_folder.check_free(Path(options.out), _file_of(options.model))  # before reading the data, maybe an hour
     data_source = parse_source(options.data, options.data_dir, not options.dry_run)
     data_source = dataclasses.replace(data_source, for_training=not options.dry_run)
     bar = task.SPEC.bar if data_source.kind != "own" else None  # the bar is for the task's own data
